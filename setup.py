@@ -21,10 +21,12 @@ from setuptools import setup
 
 
 def fail(message: str) -> NoReturn:
+    """Ends the build with one sentence instead of a traceback."""
     sys.exit(f"fastrnn: {message}")
 
 
 def knob(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """Returns an environment variable's value, one of those allowed."""
     value = os.environ.get(name, default)
     if value not in allowed:
         fail(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
@@ -42,11 +44,11 @@ if not MAX_JOBS.isdecimal() or int(MAX_JOBS) == 0:
 
 
 def matching(*patterns: str) -> list[str]:
-    # setuptools wants paths relative to this file, in an order that does not depend on the disk.
+    """Returns the files, relative to this one as setuptools wants, in an order all disks share."""
     return sorted(str(path) for pattern in patterns for path in Path().glob(pattern))
 
 
-def extension() -> dict[str, Any]:
+def extension_settings() -> dict[str, Any]:
     """Returns the arguments of setup() that build fastrnn._C."""
     try:
         import torch
@@ -95,4 +97,4 @@ def extension() -> dict[str, Any]:
     return {"ext_modules": [module], "cmdclass": {"build_ext": Build}}
 
 
-setup(**({} if BUILD_EXT == "0" else extension()))
+setup(**({} if BUILD_EXT == "0" else extension_settings()))
