@@ -1,0 +1,217 @@
+"""One layer in one direction: the choice between kernel and reference, and its gradient.
+
+The raw ops (`torch.ops.fastrnn._layer_forward` and `_layer_backward`) have no autograd of their
+own: called with tensors that require a gradient they return results without one. Call `layer`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from fastrnn import _extension, reference
+
+KERNEL_DTYPES = (torch.float32, torch.float64)
+"""The floating types that the kernels compute in."""
+
+# Numbers of floats per time step, row and hidden unit that a forward call keeps for its backward.
+_RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
+
+# Private in torch, and without a public equal; test_ops.py fails if torch takes either away.
+_functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+
+
+def layer(
+    mode: str,
+    input: Tensor,
+    hx: Tensor,
+    cx: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Runs one layer in one direction over a sequence, by the kernel where one applies.
+
+    Arguments and results are those of `fastrnn.reference.layer`, which runs the call when the
+    extension is not loaded, under `torch.func` transforms and forward-mode differentiation, and
+    for devices, dtypes or mixtures of dtypes that the kernels do not know. Second derivatives go
+    through the reference too.
+
+    Example:
+        >>> x, h = torch.ones(2, 1, 1), torch.zeros(1, 1)
+        >>> one = torch.ones(1, 1)
+        >>> output, h_n, c_n = layer("RNN_RELU", x, h, None, one, one, None, None, reverse=False)
+        >>> output.flatten().tolist(), h_n.item(), c_n
+        ([1.0, 2.0], 2.0, None)
+    """
+    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
+    if not _kernel_applies(tensors):
+        return reference.layer(mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)
+        return output, h_n, c_n[0] if c_n else None
+    code = reference.MODES.index(mode)
+    output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(*tensors, code, reverse, False)
+    return output, h_n, None if cx is None else c_n
+
+
+def is_best_for(input: Tensor) -> bool:
+    """Whether `layer` is the path to take for `input`, rather than torch's own RNN functions.
+
+    It is when a kernel runs it, and also under function transforms and forward-mode
+    differentiation, which torch's own functions support in part only. Otherwise torch's are
+    faster than the reference.
+    """
+    on_kernel = _extension.loaded and input.is_cpu and input.dtype in KERNEL_DTYPES
+    return on_kernel or _is_transformed()
+
+
+def _is_transformed() -> bool:
+    return _functorch_active() or forward_ad._current_level >= 0
+
+
+def _kernel_applies(tensors: tuple[Tensor | None, ...]) -> bool:
+    dtype = tensors[0].dtype
+    return (
+        _extension.loaded
+        and dtype in KERNEL_DTYPES
+        and all(t is None or (t.is_cpu and t.dtype is dtype) for t in tensors)
+        and not _is_transformed()
+    )
+
+
+class _Layer(torch.autograd.Function):
+    """`_layer_forward` with its gradient. The first seven arguments are the tensors of `layer`."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        *tensors, mode, reverse = args
+        code = reference.MODES.index(mode)
+        output, h_n, c_n, reserve = torch.ops.fastrnn._layer_forward.default(
+            *tensors, code, reverse, True
+        )
+        ctx.mode, ctx.reverse = mode, reverse
+        # An unused result gets None for its gradient, and the kernel skips it.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, output, reserve)
+        return (output, h_n, c_n) if mode == "LSTM" else (output, h_n)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, output, reserve = ctx.saved_tensors
+        needed = ctx.needs_input_grad[: len(tensors)]
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            results = _backward_with_graph(ctx.mode, ctx.reverse, tensors, needed, grads)
+            return (*results, None, None)
+        grad_output, grad_h_n, *grad_c_n = grads
+        input, hx, cx, weight_ih, weight_hh, _, _ = tensors
+        results = torch.ops.fastrnn._layer_backward.default(
+            grad_output,
+            grad_h_n,
+            grad_c_n[0] if grad_c_n else None,
+            input,
+            hx,
+            cx,
+            weight_ih,
+            weight_hh,
+            output,
+            reserve,
+            reference.MODES.index(ctx.mode),
+            ctx.reverse,
+            sum(1 << k for k, need in enumerate(needed) if need),
+        )
+        return (*(r if need else None for r, need in zip(results, needed, strict=True)), None, None)
+
+
+def _backward_with_graph(
+    mode: str,
+    reverse: bool,
+    tensors: list[Tensor | None],
+    needed: tuple[bool, ...],
+    grads: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """The gradients of `layer` as differentiable tensors (`create_graph=True`).
+
+    The forward is run again through the reference. It runs on views of the saved tensors, because
+    one of them may have been computed from another (a state from the input, say), and the
+    gradient of each must not contain the other's.
+    """
+    views = [None if t is None else t.view_as(t) for t in tensors]
+    outputs = reference.layer(mode, *views, reverse)
+    used = [(o, g) for o, g in zip(outputs, grads, strict=False) if g is not None]
+    results = iter(
+        torch.autograd.grad(
+            [output for output, _ in used],
+            [view for view, need in zip(views, needed, strict=True) if need],
+            [grad for _, grad in used],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(results) if need else None for need in needed]
+
+
+def _register_fakes() -> None:
+    """Tells `torch.compile` and `torch.export` the shapes that the raw ops return."""
+
+    @torch.library.register_fake("fastrnn::_layer_forward")
+    def forward(
+        input: Tensor,
+        hx: Tensor,
+        cx: Tensor | None,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor | None,
+        bias_hh: Tensor | None,
+        mode: int,
+        reverse: bool,
+        save: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        steps, batch, _ = input.shape
+        hidden = weight_hh.shape[1]
+        kept = _RESERVE[reference.MODES[mode]] if save else 0
+        return (
+            input.new_empty(steps, batch, hidden),
+            input.new_empty(batch, hidden),
+            input.new_empty(0) if cx is None else input.new_empty(batch, hidden),
+            input.new_empty(steps * batch * hidden * kept),
+        )
+
+    @torch.library.register_fake("fastrnn::_layer_backward")
+    def backward(
+        grad_output: Tensor | None,
+        grad_h_n: Tensor | None,
+        grad_c_n: Tensor | None,
+        input: Tensor,
+        hx: Tensor,
+        cx: Tensor | None,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        output: Tensor,
+        reserve: Tensor,
+        mode: int,
+        reverse: bool,
+        wanted: int,
+    ) -> tuple[Tensor, ...]:
+        bias = weight_ih.shape[:1]
+        shapes = (
+            input.shape,
+            hx.shape,
+            hx.shape,
+            weight_ih.shape,
+            weight_hh.shape,
+            bias,
+            bias,
+        )
+        return tuple(
+            input.new_empty(shape if wanted >> k & 1 else (0,)) for k, shape in enumerate(shapes)
+        )
+
+
+if _extension.loaded:
+    _register_fakes()

@@ -1,0 +1,108 @@
+"""The cells and their scan over time in plain PyTorch: the definition every kernel is held to.
+
+Differentiable twice, usable under `torch.func` transforms, on any device and for any floating
+dtype. It is the oracle of the tests, the path of second derivatives and of function transforms,
+and what `fastrnn.ops.layer` runs where no kernel applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
+"""The cells, under the names `torch.nn.RNNBase` gives them; the index is their code in the ops."""
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""One time step: `igates (B, G*H)`, `hgates (B, G*H)`, `hx`, `cx` -> the next `hx`, `cx`."""
+
+
+def layer(
+    mode: str,
+    input: Tensor,
+    hx: Tensor,
+    cx: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Runs one layer in one direction over a sequence, as `torch.nn.RNN`, `LSTM` and `GRU` do.
+
+    Args:
+        mode: one of `MODES`.
+        input: `(T, B, I)` with `T >= 1`.
+        hx: first hidden state, `(B, H)`.
+        cx: first cell state, `(B, H)`; None unless the mode is "LSTM".
+        weight_ih: `(G*H, I)`; G is 4 for LSTM (i, f, g, o), 3 for GRU (r, z, n), 1 otherwise.
+        weight_hh: `(G*H, H)`.
+        bias_ih: `(G*H,)` or None.
+        bias_hh: `(G*H,)` or None.
+        reverse: whether to go from the last time step to the first.
+
+    Returns:
+        `output (T, B, H)` in the time order of `input`, `h_n (B, H)`, and `c_n (B, H)` or None.
+        No result shares memory with another or with an argument.
+
+    Example:
+        >>> x, h = torch.ones(2, 1, 1), torch.zeros(1, 1)
+        >>> one = torch.ones(1, 1)
+        >>> output, h_n, c_n = layer("RNN_RELU", x, h, None, one, one, None, None, reverse=False)
+        >>> output.flatten().tolist(), h_n.item(), c_n
+        ([1.0, 2.0], 2.0, None)
+    """
+    step = _STEPS[mode]
+    # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
+    igates = linear(input, weight_ih, bias_ih).unbind(0)
+    outputs = []
+    for igates_t in reversed(igates) if reverse else igates:
+        hx, cx = step(igates_t, linear(hx, weight_hh, bias_hh), hx, cx)
+        outputs.append(hx)
+    if reverse:
+        outputs.reverse()
+    return torch.stack(outputs), hx, cx
+
+
+def _tanh_step(
+    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    return torch.tanh(igates + hgates), cx
+
+
+def _relu_step(
+    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    return torch.relu(igates + hgates), cx
+
+
+def _lstm_step(
+    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    i, f, g, o = (igates + hgates).chunk(4, -1)
+    cx = torch.sigmoid(f) * cx + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cx), cx
+
+
+def _gru_step(
+    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    r_i, z_i, n_i = igates.chunk(3, -1)
+    r_h, z_h, n_h = hgates.chunk(3, -1)
+    r = torch.sigmoid(r_i + r_h)
+    z = torch.sigmoid(z_i + z_h)
+    # As torch.nn.GRU and cuDNN, unlike the first paper (arXiv:1406.1078): the reset gate comes
+    # after the matrix product and multiplies its bias too.
+    n = torch.tanh(n_i + r * n_h)
+    return n + z * (hx - n), cx
+
+
+_STEPS: dict[str, Step] = {
+    "RNN_TANH": _tanh_step,
+    "RNN_RELU": _relu_step,
+    "LSTM": _lstm_step,
+    "GRU": _gru_step,
+}
