@@ -8,7 +8,7 @@ from typing import Final
 
 import torch
 
-MINIMUM_TORCH: Final = (2, 13)
+MINIMUM_TORCH: Final = "2.13"
 """The kernels use torch's stable ABI of this version: any later torch runs them as they are."""
 
 REMEDY: Final = "FASTRNN_BUILD_EXT=require python -m pip install --no-build-isolation -e ."
@@ -19,9 +19,8 @@ def _load() -> str | None:
     """Loads `fastrnn._C`, which registers the ops. Returns why it could not, or None."""
     if importlib.util.find_spec("fastrnn._C") is None:
         return "the kernels are not built"
-    if torch.__version__ < MINIMUM_TORCH:
-        wanted = ".".join(map(str, MINIMUM_TORCH))
-        return f"the kernels need torch {wanted} or later, and this is torch {torch.__version__}"
+    if torch.__version__ < MINIMUM_TORCH:  # compares versions, not strings: it is a TorchVersion
+        return f"the kernels need torch {MINIMUM_TORCH} or later; this is {torch.__version__}"
     try:
         import fastrnn._C  # noqa: F401
     except (ImportError, OSError) as error:

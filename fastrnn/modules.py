@@ -26,7 +26,7 @@ class _Recurrent(nn.RNNBase):
     # The module of torch.nn that this one stands in for.
     _stock: ClassVar[type[nn.RNNBase]]
 
-    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+    def forward(self, input: Any, hx: Any = None) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
         Args:
@@ -42,7 +42,11 @@ class _Recurrent(nn.RNNBase):
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of both
                 errors are those of `torch.nn`.
         """
-        self._update_flat_weights()
+        # Skips torch's check where it would find nothing, because it is slow. Parametrized,
+        # swapped or deleted weights are not in _parameters as they are in _flat_weights.
+        named = zip(self._flat_weights_names, self._flat_weights, strict=True)
+        if any(self._parameters.get(name) is not weight for name, weight in named):
+            self._update_flat_weights()
         states = () if hx is None else self._states(hx)
         if states is None or not self._takes(input, states):
             return self._stock.forward(self, input, hx)
@@ -69,7 +73,7 @@ class _Recurrent(nn.RNNBase):
         """From `input (T, B, I)` to `output (T, B, D*H)`; states are `(num_layers * D, B, H)`."""
         directions = 2 if self.bidirectional else 1
         hx, *cx = (state.unbind(0) for state in states)
-        weights = self._flat_weights
+        weights: list[Any] = self._flat_weights
         per_layer = len(weights) // len(hx)
         finals = []
         for layer in range(self.num_layers):
@@ -100,10 +104,11 @@ class _Recurrent(nn.RNNBase):
         """Whether a call is for `_layer`; torch's own code runs, or refuses, all others."""
         if not isinstance(input, Tensor) or input.dim() not in (2, 3):
             return False
+        weight: Any = self._flat_weights[0]
         time_dim = 1 if self.batch_first and input.dim() == 3 else 0
         return (
             input.size(time_dim) > 0
-            and input.device == self._flat_weights[0].device
+            and input.device == weight.device
             and all(
                 isinstance(state, Tensor)
                 and state.dim() == input.dim()
@@ -115,7 +120,7 @@ class _Recurrent(nn.RNNBase):
             and (self._layer is not ops.layer or ops.is_best_for(input))
             and not torch.is_autocast_enabled(input.device.type)
             # A trace stays portable: it holds torch's functions, not ours.
-            and not torch.jit.is_tracing()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
 
     def _zeros(self, input: Tensor) -> tuple[Tensor, ...]:
@@ -304,8 +309,8 @@ class LSTM(_Recurrent):
 
     # torch.nn.LSTM overrides these for its pair of states; they work on any RNNBase.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    check_forward_args = nn.LSTM.check_forward_args
-    permute_hidden = nn.LSTM.permute_hidden
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__("LSTM", *args, **kwargs)

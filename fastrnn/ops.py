@@ -50,10 +50,11 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
-    if not _kernel_applies(tensors):
+    alike = all(t is None or (t.is_cpu and t.dtype is input.dtype) for t in tensors)
+    if not (alike and _has_kernel(input)) or _is_transformed():
         return reference.layer(mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)
+        output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)  # type: ignore[no-untyped-call]
         return output, h_n, c_n[0] if c_n else None
     code = reference.MODES.index(mode)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(*tensors, code, reverse, False)
@@ -67,22 +68,15 @@ def is_best_for(input: Tensor) -> bool:
     differentiation, which torch's own functions support in part only. Otherwise torch's are
     faster than the reference.
     """
-    on_kernel = _extension.loaded and input.is_cpu and input.dtype in KERNEL_DTYPES
-    return on_kernel or _is_transformed()
+    return _has_kernel(input) or _is_transformed()
+
+
+def _has_kernel(tensor: Tensor) -> bool:
+    return _extension.loaded and tensor.is_cpu and tensor.dtype in KERNEL_DTYPES
 
 
 def _is_transformed() -> bool:
     return _functorch_active() or forward_ad._current_level >= 0
-
-
-def _kernel_applies(tensors: tuple[Tensor | None, ...]) -> bool:
-    dtype = tensors[0].dtype
-    return (
-        _extension.loaded
-        and dtype in KERNEL_DTYPES
-        and all(t is None or (t.is_cpu and t.dtype is dtype) for t in tensors)
-        and not _is_transformed()
-    )
 
 
 class _Layer(torch.autograd.Function):
@@ -105,8 +99,11 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, output, reserve = ctx.saved_tensors
         needed = ctx.needs_input_grad[: len(tensors)]
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            results = _backward_with_graph(ctx.mode, ctx.reverse, tensors, needed, grads)
+        if all(grad is None for grad in grads):
+            return (None,) * len(ctx.needs_input_grad)
+        with_graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if with_graph or _is_transformed():
+            results = _reference_backward(ctx.mode, ctx.reverse, tensors, needed, grads, with_graph)
             return (*results, None, None)
         grad_output, grad_h_n, *grad_c_n = grads
         input, hx, cx, weight_ih, weight_hh, _, _ = tensors
@@ -128,90 +125,80 @@ class _Layer(torch.autograd.Function):
         return (*(r if need else None for r, need in zip(results, needed, strict=True)), None, None)
 
 
-def _backward_with_graph(
+def _reference_backward(
     mode: str,
     reverse: bool,
     tensors: list[Tensor | None],
     needed: tuple[bool, ...],
     grads: tuple[Tensor | None, ...],
+    with_graph: bool,
 ) -> list[Tensor | None]:
-    """The gradients of `layer` as differentiable tensors (`create_graph=True`).
+    """The gradients of `layer`, differentiable again if `with_graph`.
 
     The forward is run again through the reference. It runs on views of the saved tensors, because
     one of them may have been computed from another (a state from the input, say), and the
     gradient of each must not contain the other's.
     """
-    views = [None if t is None else t.view_as(t) for t in tensors]
-    outputs = reference.layer(mode, *views, reverse)
+    with torch.enable_grad():
+        views: Any = [None if t is None else t.view_as(t) for t in tensors]
+        outputs: Any = reference.layer(mode, *views, reverse=reverse)
     used = [(o, g) for o, g in zip(outputs, grads, strict=False) if g is not None]
     results = iter(
         torch.autograd.grad(
             [output for output, _ in used],
             [view for view, need in zip(views, needed, strict=True) if need],
             [grad for _, grad in used],
-            create_graph=True,
+            create_graph=with_graph,
             allow_unused=True,
         )
     )
     return [next(results) if need else None for need in needed]
 
 
-def _register_fakes() -> None:
-    """Tells `torch.compile` and `torch.export` the shapes that the raw ops return."""
+def _fake_forward(
+    input: Tensor,
+    hx: Tensor,
+    cx: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    mode: int,
+    reverse: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    steps, batch, _ = input.shape
+    hidden = weight_hh.shape[1]
+    kept = _RESERVE[reference.MODES[mode]] if save else 0
+    return (
+        input.new_empty(steps, batch, hidden),
+        input.new_empty(batch, hidden),
+        input.new_empty(0) if cx is None else input.new_empty(batch, hidden),
+        input.new_empty(steps * batch * hidden * kept),
+    )
 
-    @torch.library.register_fake("fastrnn::_layer_forward")
-    def forward(
-        input: Tensor,
-        hx: Tensor,
-        cx: Tensor | None,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias_ih: Tensor | None,
-        bias_hh: Tensor | None,
-        mode: int,
-        reverse: bool,
-        save: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        steps, batch, _ = input.shape
-        hidden = weight_hh.shape[1]
-        kept = _RESERVE[reference.MODES[mode]] if save else 0
-        return (
-            input.new_empty(steps, batch, hidden),
-            input.new_empty(batch, hidden),
-            input.new_empty(0) if cx is None else input.new_empty(batch, hidden),
-            input.new_empty(steps * batch * hidden * kept),
-        )
 
-    @torch.library.register_fake("fastrnn::_layer_backward")
-    def backward(
-        grad_output: Tensor | None,
-        grad_h_n: Tensor | None,
-        grad_c_n: Tensor | None,
-        input: Tensor,
-        hx: Tensor,
-        cx: Tensor | None,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        output: Tensor,
-        reserve: Tensor,
-        mode: int,
-        reverse: bool,
-        wanted: int,
-    ) -> tuple[Tensor, ...]:
-        bias = weight_ih.shape[:1]
-        shapes = (
-            input.shape,
-            hx.shape,
-            hx.shape,
-            weight_ih.shape,
-            weight_hh.shape,
-            bias,
-            bias,
-        )
-        return tuple(
-            input.new_empty(shape if wanted >> k & 1 else (0,)) for k, shape in enumerate(shapes)
-        )
+def _fake_backward(
+    grad_output: Tensor | None,
+    grad_h_n: Tensor | None,
+    grad_c_n: Tensor | None,
+    input: Tensor,
+    hx: Tensor,
+    cx: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    output: Tensor,
+    reserve: Tensor,
+    mode: int,
+    reverse: bool,
+    wanted: int,
+) -> tuple[Tensor, ...]:
+    bias_shape = weight_ih.shape[:1]
+    like = [t.shape for t in (input, hx, hx, weight_ih, weight_hh)] + [bias_shape] * 2
+    return tuple(input.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
 
 
 if _extension.loaded:
-    _register_fakes()
+    # The shapes of the results, for torch.compile and torch.export.
+    torch.library.register_fake("fastrnn::_layer_forward", _fake_forward)
+    torch.library.register_fake("fastrnn::_layer_backward", _fake_backward)

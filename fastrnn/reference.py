@@ -16,8 +16,11 @@ from torch.nn.functional import linear
 MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
 """The cells, under the names `torch.nn.RNNBase` gives them; the index is their code in the ops."""
 
-Step = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
-"""One time step: `igates (B, G*H)`, `hgates (B, G*H)`, `hx`, `cx` -> the next `hx`, `cx`."""
+State = tuple[Tensor, ...]
+"""What a cell carries from step to step: `(hx,)`, or `(hx, cx)` for the LSTM; each `(B, H)`."""
+
+Step = Callable[[Tensor, Tensor, State], State]
+"""One time step: `igates (B, G*H)` from the input, `hgates (B, G*H)` from `hx`, and the state."""
 
 
 def layer(
@@ -58,38 +61,34 @@ def layer(
     step = _STEPS[mode]
     # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
     igates = linear(input, weight_ih, bias_ih).unbind(0)
+    state: State = (hx,) if cx is None else (hx, cx)
     outputs = []
     for igates_t in reversed(igates) if reverse else igates:
-        hx, cx = step(igates_t, linear(hx, weight_hh, bias_hh), hx, cx)
-        outputs.append(hx)
+        state = step(igates_t, linear(state[0], weight_hh, bias_hh), state)
+        outputs.append(state[0])
     if reverse:
         outputs.reverse()
-    return torch.stack(outputs), hx, cx
+    h_n, *c_n = state
+    return torch.stack(outputs), h_n, c_n[0] if c_n else None
 
 
-def _tanh_step(
-    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    return torch.tanh(igates + hgates), cx
+def _tanh_step(igates: Tensor, hgates: Tensor, state: State) -> State:
+    return (torch.tanh(igates + hgates),)
 
 
-def _relu_step(
-    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    return torch.relu(igates + hgates), cx
+def _relu_step(igates: Tensor, hgates: Tensor, state: State) -> State:
+    return (torch.relu(igates + hgates),)
 
 
-def _lstm_step(
-    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _lstm_step(igates: Tensor, hgates: Tensor, state: State) -> State:
+    _, cx = state
     i, f, g, o = (igates + hgates).chunk(4, -1)
     cx = torch.sigmoid(f) * cx + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(cx), cx
 
 
-def _gru_step(
-    igates: Tensor, hgates: Tensor, hx: Tensor, cx: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _gru_step(igates: Tensor, hgates: Tensor, state: State) -> State:
+    (hx,) = state
     r_i, z_i, n_i = igates.chunk(3, -1)
     r_h, z_h, n_h = hgates.chunk(3, -1)
     r = torch.sigmoid(r_i + r_h)
@@ -97,7 +96,7 @@ def _gru_step(
     # As torch.nn.GRU and cuDNN, unlike the first paper (arXiv:1406.1078): the reset gate comes
     # after the matrix product and multiplies its bias too.
     n = torch.tanh(n_i + r * n_h)
-    return n + z * (hx - n), cx
+    return (n + z * (hx - n),)
 
 
 _STEPS: dict[str, Step] = {
