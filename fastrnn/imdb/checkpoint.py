@@ -1,0 +1,92 @@
+"""Checkpoints: written whole or not at all, and read without running what they contain."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastrnn.imdb.config import Config
+from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.files import replacing
+from fastrnn.imdb.model import SentimentModel
+from fastrnn.imdb.training import State
+
+FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds."""
+
+    config: Config
+    epoch: int
+    """Complete epochs behind the weights; 0 before the first."""
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Writes `state` to `path` in one step: a crash or Ctrl-C leaves the file that was there."""
+    content = {
+        "format": FORMAT,
+        "config": state.config.to_dict(),
+        "epoch": len(state.history),
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+    }
+    with replacing(path) as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a file that `save_checkpoint` wrote, with its tensors on the CPU.
+
+    The file is not trusted: it is read with `weights_only`, and its settings are checked.
+
+    Raises:
+        DataError: the file is not there, damaged, or not a checkpoint of this program.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; give a checkpoint, as RUN_DIR/best.pt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail anywhere in the reader
+        raise _not_usable(path, "it is damaged, or not written by torch.save") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _not_usable(path, f"it is no checkpoint of this program in format {FORMAT}")
+    try:
+        config = Config.from_dict(content["config"])
+        return Checkpoint(config, content["epoch"], content["model"], content["optimizer"])
+    except (DataError, KeyError, TypeError) as error:
+        raise _not_usable(path, f"its content is incomplete or wrong ({error})") from error
+
+
+def load_model(path: Path) -> tuple[Config, SentimentModel]:
+    """Reads a checkpoint's settings and its model, on the CPU.
+
+    Raises:
+        DataError: as `load_checkpoint`, or the weights do not fit the settings.
+    """
+    checkpoint = load_checkpoint(path)
+    # Nothing is allocated before the sizes that the settings ask for equal those of the weights.
+    with torch.device("meta"):
+        model = SentimentModel(checkpoint.config)
+    if _layout(model.state_dict()) != _layout(checkpoint.model):
+        raise _not_usable(path, "its weights do not fit its settings")
+    model.load_state_dict(checkpoint.model, assign=True)
+    return checkpoint.config, model
+
+
+def _layout(weights: Any) -> Any:
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        return None
+    return {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
+
+
+def _not_usable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: this checkpoint cannot be used: {reason}")

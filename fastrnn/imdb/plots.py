@@ -1,0 +1,45 @@
+"""Plots of a run, as the bytes of PNG files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fastrnn.imdb.reviews import Corpus
+from fastrnn.imdb.sequences import review_lengths as lengths_of
+from fastrnn.imdb.training import Epoch
+
+
+def losses(history: list[Epoch], best_epoch: int) -> bytes:
+    """Returns training and validation loss over the epochs, with a line at the best one."""
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    epochs = [epoch.epoch for epoch in history]
+    axes.plot(epochs, [epoch.train_loss for epoch in history], label="training")
+    axes.plot(epochs, [epoch.validation_loss for epoch in history], label="validation")
+    axes.axvline(best_epoch, color="gray", linestyle=":", label=f"best epoch: {best_epoch}")
+    axes.set(xlabel="epoch", ylabel="loss")
+    axes.legend()
+    return _png(figure)
+
+
+def review_lengths(corpus: Corpus) -> bytes:
+    """Returns a histogram of the lengths of the training reviews, with mean and median."""
+    lengths = lengths_of(corpus.train)
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.hist(lengths, bins=60)
+    mean, median = float(lengths.mean()), float(np.median(lengths))
+    axes.axvline(mean, color="C1", label=f"mean: {mean:.1f}")
+    axes.axvline(median, color="C2", linestyle="--", label=f"median: {median:.1f}")
+    axes.set(xlabel="words in a training review", ylabel="reviews")
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()

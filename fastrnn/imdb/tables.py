@@ -1,0 +1,67 @@
+"""Tables for the terminal and for text files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fastrnn.imdb.model import LayerRow
+from fastrnn.imdb.reviews import Corpus
+from fastrnn.imdb.sequences import review_lengths
+from fastrnn.imdb.training import Scores
+
+
+def layers(rows: list[LayerRow]) -> Table:
+    """Returns the layer table, as Keras' `summary()`; its last row is the total."""
+    table = _table("layer", "output", "parameters (torch)", "parameters (Keras)")
+    for row in rows:
+        if row is rows[-1]:
+            table.add_section()
+        table.add_row(
+            row.name, row.output, f"{row.torch_parameters:,}", f"{row.keras_parameters:,}"
+        )
+    return table
+
+
+def layers_text(rows: list[LayerRow]) -> str:
+    """Returns the layer table as plain text."""
+    text = io.StringIO()
+    Console(file=text, width=100).print(layers(rows))
+    lines = (line.rstrip() for line in text.getvalue().splitlines())
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def scores(parts: dict[str, Scores]) -> Table:
+    """Returns a row of scores for each named part of the data."""
+    table = _table("reviews", "loss", "accuracy", "F1")
+    for name, each in parts.items():
+        table.add_row(name, f"{each.loss:.4f}", f"{each.accuracy:.4f}", f"{each.f1:.4f}")
+    return table
+
+
+def corpus(found: Corpus) -> Table:
+    """Returns counts and lengths of the training and test reviews."""
+    table = _table("reviews", "count", "positive", "mean length", "median length", "longest")
+    for name, reviews in (("training", found.train), ("test", found.test)):
+        lengths = review_lengths(reviews)
+        table.add_row(
+            name,
+            f"{len(reviews):,}",
+            f"{int(reviews.labels.sum()):,}",
+            f"{lengths.mean():.1f}",
+            f"{np.median(lengths):.1f}",
+            f"{lengths.max()}",
+        )
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="left" if name == "output" else "right")
+    return table
