@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastrnn.imdb.files import replacing
-from fastrnn.imdb.reviews import Reviews
+from fastrnn.imdb.reviews import Reviews, Tokenised
 
 FORMAT = 1  # raise it when tokens.py, the order of reviews or this file's fields change
-
-Tokenised = tuple[Reviews, Reviews, tuple[str, ...]]
-"""Training reviews, test reviews, vocabulary."""
 
 
 def cache_file(folder: Path, fingerprint: str) -> Path:
@@ -32,18 +28,17 @@ def load(path: Path) -> Tokenised | None:
                 for split in ("train", "test")
             )
             text = arrays["vocabulary"].tobytes().decode("utf-8")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # whatever ails the file, its source is at hand to make it anew
         return None
-    return train, test, tuple(text.split("\n")) if text else ()
+    return Tokenised(train, test, tuple(text.split("\n")) if text else ())
 
 
 def store(path: Path, tokenised: Tokenised) -> None:
     """Keep tokenised reviews in a file; a folder that cannot be written costs a warning."""
-    train, test, vocabulary = tokenised
     # Words hold no newline: the tokeniser cuts there.
-    text = "\n".join(vocabulary).encode("utf-8")
+    text = "\n".join(tokenised.vocabulary).encode("utf-8")
     arrays: dict[str, Any] = {"vocabulary": np.frombuffer(text, np.uint8)}
-    for split, reviews in (("train", train), ("test", test)):
+    for split, reviews in (("train", tokenised.train), ("test", tokenised.test)):
         for field in ("words", "offsets", "labels"):
             arrays[f"{split}_{field}"] = getattr(reviews, field)
     try:

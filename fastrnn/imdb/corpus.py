@@ -10,8 +10,8 @@ from fastrnn.imdb import cache
 from fastrnn.imdb.download import cache_folder
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.review_files import FULL_SPLIT
-from fastrnn.imdb.reviews import Corpus, Reviews
-from fastrnn.imdb.sources import find_path, open_source, tokenise_files
+from fastrnn.imdb.reviews import Corpus, Reviews, Tokenised
+from fastrnn.imdb.sources import Source, find_path, open_source, tokenise_files
 from fastrnn.imdb.synthetic import synthetic_reviews
 
 __all__ = ["Corpus", "Reviews", "load_corpus"]
@@ -56,13 +56,13 @@ def load_corpus(
     except DataError as error:
         return _synthetic_corpus(str(error))
     source = open_source(path)
-    kept = cache.cache_file(folder, source.fingerprint())
-    tokenised = cache.load(kept)
-    if tokenised is None:
-        tokenised = source.read()
-        cache.store(kept, tokenised)
-    train, test = keras_shuffle(*tokenised[:2])
-    return Corpus(train, test, tokenised[2], _describe(source.name, train, test), synthetic=False)
+    try:
+        tokenised = _tokenised(source, folder)
+    except OSError as error:
+        raise DataError(f"{source.name}: cannot be read: {error}") from error
+    train, test = keras_shuffle(tokenised.train, tokenised.test)
+    text = _describe(source.name, train, test)
+    return Corpus(train, test, tokenised.vocabulary, text, synthetic=False)
 
 
 def keras_shuffle(train: Reviews, test: Reviews) -> tuple[Reviews, Reviews]:
@@ -77,6 +77,15 @@ def keras_shuffle(train: Reviews, test: Reviews) -> tuple[Reviews, Reviews]:
     return shuffled(train), shuffled(test)
 
 
+def _tokenised(source: Source, folder: Path) -> Tokenised:
+    kept = cache.cache_file(folder, source.fingerprint())
+    tokenised = cache.load(kept)
+    if tokenised is None:
+        tokenised = source.read()
+        cache.store(kept, tokenised)
+    return tokenised
+
+
 def _describe(name: str, train: Reviews, test: Reviews) -> str:
     text = f"{name}: {len(train):,} training and {len(test):,} test reviews"
     if len(train) == len(test) == FULL_SPLIT:
@@ -85,11 +94,11 @@ def _describe(name: str, train: Reviews, test: Reviews) -> str:
 
 
 def _synthetic_corpus(reason: str) -> Corpus:
-    train, test, vocabulary = tokenise_files(synthetic_reviews())
-    train, test = keras_shuffle(train, test)
+    tokenised = tokenise_files(synthetic_reviews())
+    train, test = keras_shuffle(tokenised.train, tokenised.test)
     source = (
         f"synthetic reviews, {len(train):,} training and {len(test):,} test, because {reason}. "
         "Figures made with them say nothing about IMDB: give the real data with --data or "
         "FASTRNN_DATA"
     )
-    return Corpus(train, test, vocabulary, source, synthetic=True)
+    return Corpus(train, test, tokenised.vocabulary, source, synthetic=True)

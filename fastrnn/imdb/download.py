@@ -36,7 +36,9 @@ def published_archive(folder: Path, *, offline: bool) -> Path:
         pooch.retrieve(URL, f"md5:{MD5}", path.name, folder, downloader=downloader)
     # Requests' errors are OSErrors. In both cases pooch has removed what it got.
     except OSError as error:
-        raise DataError(f"{URL} could not be downloaded ({type(error).__name__})") from error
+        raise DataError(
+            f"{URL} could not be downloaded ({error.strerror or type(error).__name__})"
+        ) from error
     except ValueError as error:
         raise DataError(f"{URL} gave a file whose md5 is not {MD5}") from error
     return path

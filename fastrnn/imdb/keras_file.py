@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import file_digest
-from fastrnn.imdb.reviews import Reviews
+from fastrnn.imdb.reviews import Reviews, Tokenised
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 NPZ_SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -21,7 +21,7 @@ WORD_INDEX = "imdb_word_index.json"
 WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
 
 
-def read_npz(path: Path) -> tuple[Reviews, Reviews, tuple[str, ...]]:
+def read_npz(path: Path) -> Tokenised:
     """Read training reviews, test reviews and, if its file is there, the vocabulary.
 
     The reviews come in the order of the file.
@@ -40,7 +40,7 @@ def read_npz(path: Path) -> tuple[Reviews, Reviews, tuple[str, ...]]:
     with np.load(io.BytesIO(content), allow_pickle=True) as arrays:
         train = _reviews(arrays["x_train"], arrays["y_train"])
         test = _reviews(arrays["x_test"], arrays["y_test"])
-    return train, test, read_vocabulary(path.with_name(WORD_INDEX))
+    return Tokenised(train, test, read_vocabulary(path.with_name(WORD_INDEX)))
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ MAX_REVIEW_BYTES = 1 << 20  # the longest published review has 14 kB
 ReviewFiles = dict[str, dict[str, bytes]]
 """Folder ("train/pos", ...) -> file name ("0_9.txt": id and rating) -> content."""
 
-_FILE_NAME = re.compile(r"([0-9]+)_([0-9]+)\.txt")
+_FILE_NAME = re.compile(r"([0-9]{1,9})_[0-9]{1,2}\.txt")
 
 
 def find_root(path: Path) -> Path | None:
@@ -51,7 +51,7 @@ def read_folders(root: Path) -> ReviewFiles:
 def check(files: ReviewFiles, where: str) -> None:
     """Refuse an incomplete or altered data set.
 
-    Accepted is a set whose four folders hold reviews named ID_RATING.txt, no ID twice in a folder,
+    Accepted is a set whose four folders hold UTF-8 texts named ID_RATING.txt, no ID twice in one,
     as many positive as negative ones in each split, and, where a split has the published 25,000,
     the published number of bytes.
 
@@ -62,6 +62,7 @@ def check(files: ReviewFiles, where: str) -> None:
         if not files.get(folder):
             raise DataError(f"{where}: {folder} has no reviews; {_WANTED}")
         _check_names(files[folder], f"{where}: {folder}")
+        _check_texts(files[folder], f"{where}: {folder}")
     for split, expected in FULL_SPLIT_BYTES.items():
         positive, negative = files[f"{split}/pos"], files[f"{split}/neg"]
         if len(positive) != len(negative):
@@ -85,11 +86,8 @@ def texts_and_labels(files: ReviewFiles, split: Split) -> tuple[list[str], list[
     texts, labels = [], []
     for name, label in CLASSES.items():
         folder = f"{split}/{name}"
-        for file, content in sorted(files[folder].items()):
-            try:
-                texts.append(content.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise DataError(f"{folder}/{file}: must be UTF-8 text: {error}; {_WHOLE}") from None
+        for _, content in sorted(files[folder].items()):
+            texts.append(content.decode("utf-8"))
             labels.append(label)
     return texts, labels
 
@@ -113,6 +111,14 @@ def _check_names(names: Iterable[str], where: str) -> None:
         if number in seen:
             raise DataError(f"{where}: {seen[number]} and {name} have the same id; {_WHOLE}")
         seen[number] = name
+
+
+def _check_texts(contents: dict[str, bytes], where: str) -> None:
+    for name, content in contents.items():
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}/{name}: must be UTF-8 text: {error}; {_WHOLE}") from None
 
 
 _WANTED = f"wanted is the aclImdb folder with {', '.join(FOLDERS)}"

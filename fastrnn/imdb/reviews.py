@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,14 @@ class Reviews:
         for position, index in enumerate(indices):
             words[offsets[position] : offsets[position + 1]] = self[index]
         return Reviews(words, offsets, self.labels[indices])
+
+
+class Tokenised(NamedTuple):
+    """What every kind of source gives: both splits in the order of its files, and the words."""
+
+    train: Reviews
+    test: Reviews
+    vocabulary: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastrnn.imdb import archives, keras_file, review_files
-from fastrnn.imdb.cache import Tokenised
 from fastrnn.imdb.download import published_archive
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import file_digest
 from fastrnn.imdb.review_files import ReviewFiles, texts_and_labels
+from fastrnn.imdb.reviews import Tokenised
 from fastrnn.imdb.tokens import tokenise
 
 
@@ -42,8 +42,8 @@ def find_path(data: str | Path | None, cache: Path, *, offline: bool) -> Path:
     Raises:
         DataError: None is left to try.
     """
-    named = data or os.environ.get("FASTRNN_DATA")
-    if named:
+    named = data if data is not None else os.environ.get("FASTRNN_DATA") or None
+    if named is not None:
         return Path(named).expanduser()
     keras = Path.home() / ".keras" / "datasets" / "imdb.npz"
     return keras if keras.exists() else published_archive(cache, offline=offline)

@@ -19,8 +19,8 @@ NEGATIVE = (
     "painful pointless ridiculous stupid terrible tedious ugly weak"
 ).split()
 OPINIONS = {1: POSITIVE, 0: NEGATIVE}
-OPINION_SHARE = 0.12  # of all words; the rest are fillers
-AGREEMENT = 0.8  # share of a review's opinions that agree with its label
+OPINION_SHARE = 0.25  # of all words; the rest are fillers
+AGREEMENT = 0.9  # share of a review's opinions that agree with its label
 FILLERS = 3_000
 WORDS_PER_REVIEW = (40, 320)
 RATINGS = {1: (7, 11), 0: (1, 5)}  # label: half-open range, as in the real file names
@@ -29,7 +29,7 @@ RATINGS = {1: (7, 11), 0: (1, 5)}  # label: half-open range, as in the real file
 def synthetic_reviews(train: int = 2000, test: int = 2000, seed: int = 0) -> ReviewFiles:
     """Make up reviews: opinions that mostly agree with the label among invented filler words.
 
-    The same arguments give the same reviews everywhere.
+    The same arguments give the same reviews.
 
     Args:
         train: Number of training reviews, even; half are positive.

@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.imdb.reviews import Reviews
+from fastrnn.imdb.reviews import Reviews, Tokenised
 
 _SEPARATORS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))
 
@@ -26,7 +26,7 @@ def split_words(text: str) -> list[str]:
 
 def tokenise(
     train: tuple[Iterable[str], Sequence[int]], test: tuple[Iterable[str], Sequence[int]]
-) -> tuple[Reviews, Reviews, tuple[str, ...]]:
+) -> Tokenised:
     """Number the words of two sets of texts by their frequency in the first.
 
     The most frequent word of ``train`` has rank 1; equally frequent words rank in the order in
@@ -59,7 +59,7 @@ def tokenise(
     ranks = np.empty(len(order), np.int32)
     ranks[order] = np.arange(1, len(order) + 1)
     words = list(known)
-    return (
+    return Tokenised(
         _reviews(train_words, train[1], ranks),
         _reviews(test_words, test[1], ranks),
         tuple(words[number] for number in order),
