@@ -1,0 +1,77 @@
+// What a file of kernels for one instruction set offers: a table of function pointers per dtype.
+// Kernels know nothing of torch, allocate nothing and start no threads: each works on a range that
+// its caller hands to one thread, and results do not depend on how the whole was cut into ranges.
+#pragma once
+
+#include "../layer.h"
+
+namespace fastrnn {
+
+// c (rows, N) = or += a (rows, K) times packed panels (pack_columns).
+template <class T>
+struct Product {
+  const T* a;
+  int64_t a_stride;
+  const T* panels;
+  int64_t panel_vectors;
+  T* c;
+  int64_t c_stride, K, N;
+  bool accumulate;
+};
+
+// grad_weight (M, N) += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) += column sums.
+template <class T>
+struct WeightGradient {
+  const T* grad_sums;  // (rows, M)
+  int64_t grad_stride;
+  Sequence<const T> operand;  // (steps, B, N), rows = steps * B
+  int64_t B, rows, M, N;
+  int64_t rotation;  // sum row m is row (m + rotation) % M of the gradients
+  T* grad_weight;    // (M, N), or null
+  T* grad_bias;      // (M), or null
+  T* scratch;        // weight_gradient_scratch elements, of this thread
+};
+
+constexpr int64_t kGradientRows = 256;  // rows summed in registers before they are added to memory
+
+template <class T>
+struct KernelTable {
+  int64_t width;          // lanes of a vector
+  int64_t gradient_rows;  // weight_gradient ranges begin at multiples of this
+  // Rows [begin, end) of the batch, all steps.
+  void (*forward[kModes])(const LayerForward<T>&, int64_t begin, int64_t end);
+  void (*backward[kModes])(const LayerBackward<T>&, int64_t begin, int64_t end);
+  // Rows [begin, end) of c.
+  void (*product)(const Product<T>&, int64_t begin, int64_t end);
+  // Rows [begin, end) of the gradient, counted before rotation.
+  void (*weight_gradient)(const WeightGradient<T>&, int64_t begin, int64_t end);
+  int64_t (*weight_gradient_scratch)(int64_t gradient_rows);
+  // Element-wise sigmoid and tanh, so that tests can measure their error.
+  void (*sigmoid)(const T* x, T* y, int64_t n);
+  void (*tanh)(const T* x, T* y, int64_t n);
+};
+
+struct Kernels {
+  const char* isa;
+  KernelTable<float> f32;
+  KernelTable<double> f64;
+
+  template <class T>
+  const KernelTable<T>& table() const;
+};
+
+template <>
+inline const KernelTable<float>& Kernels::table<float>() const {
+  return f32;
+}
+template <>
+inline const KernelTable<double>& Kernels::table<double>() const {
+  return f64;
+}
+
+// Null where this build has no such code.
+extern const Kernels* const kBaselineKernels;
+extern const Kernels* const kAvx2Kernels;
+extern const Kernels* const kAvx512Kernels;
+
+}  // namespace fastrnn

@@ -1,0 +1,49 @@
+// All kernels of one instruction set, and their table. Included last by a kernels_*.cpp; nothing here
+// or below may include a standard header, whose inline functions would be compiled for this target and
+// could be the copy that the linker keeps for every caller.
+#pragma once
+
+#include "vec.inl"
+
+// cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
+#include "../cells.h"
+
+#include "gemm.inl"
+#include "recurrence.inl"
+
+namespace fastrnn {
+namespace {
+
+// Memory behind n elements is not touched.
+template <class T, class Function>
+FASTRNN_INLINE void map(const T* x, T* y, int64_t n, Function function) {
+  for (int64_t i = 0; i < n; i += Vec<T>::kWidth) store(y + i, function(load(x + i, n - i)), n - i);
+}
+
+template <class T>
+void sigmoid_array(const T* x, T* y, int64_t n) {
+  map(x, y, n, sigmoid<T>);
+}
+
+template <class T>
+void tanh_array(const T* x, T* y, int64_t n) {
+  map(x, y, n, tanh<T>);
+}
+
+template <class T>
+constexpr KernelTable<T> make_table() {
+  return {Vec<T>::kWidth,
+          kGradientTile,
+          {forward<Elman<Tanh>, T>, forward<Elman<Relu>, T>, forward<Lstm, T>, forward<Gru, T>},
+          {backward<Elman<Tanh>, T>, backward<Elman<Relu>, T>, backward<Lstm, T>, backward<Gru, T>},
+          product<T>,
+          weight_gradient<T>,
+          weight_gradient_scratch<T>,
+          sigmoid_array<T>,
+          tanh_array<T>};
+}
+
+constexpr Kernels kKernels = {kIsaName, make_table<float>(), make_table<double>()};
+
+}  // namespace
+}  // namespace fastrnn

@@ -1,0 +1,67 @@
+// The kernels for AVX2 with FMA. Headers come before the target pragma: what they define must stay
+// baseline code. GCC does not define __AVX2__ after the pragma, so the width is said here.
+#include "kernels.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+namespace fastrnn {
+namespace {
+
+constexpr char kIsaName[] = "avx2";
+constexpr int kVectorBytes = 32;
+constexpr int kAccumulators = 12;  // of 16 registers
+
+FASTRNN_INLINE __m256 fma_raw(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+FASTRNN_INLINE __m256d fma_raw(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+
+// A window on this table that starts n lanes before its middle has its first n lanes set.
+alignas(64) const int32_t kLaneMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+FASTRNN_INLINE __m256i first_words(int64_t n) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMask + 8 - n));
+}
+
+FASTRNN_INLINE __m256 load_partial_raw(const float* p, int64_t n) {
+  return _mm256_maskload_ps(p, first_words(n));
+}
+FASTRNN_INLINE __m256d load_partial_raw(const double* p, int64_t n) {
+  return _mm256_maskload_pd(p, first_words(2 * n));
+}
+FASTRNN_INLINE void store_partial_raw(float* p, __m256 v, int64_t n) {
+  _mm256_maskstore_ps(p, first_words(n), v);
+}
+FASTRNN_INLINE void store_partial_raw(double* p, __m256d v, int64_t n) {
+  _mm256_maskstore_pd(p, first_words(2 * n), v);
+}
+
+// Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.
+template <class Raw>
+FASTRNN_INLINE void pin_raw(Raw& v) {
+  asm("" : "+x"(v));
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+#include "kernels.inl"
+
+namespace fastrnn {
+const Kernels* const kAvx2Kernels = &kKernels;
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+namespace fastrnn {
+const Kernels* const kAvx2Kernels = nullptr;
+}
+#endif

@@ -1,0 +1,79 @@
+#include "machine.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace fastrnn {
+namespace {
+
+int64_t vector_bytes(const Kernels& kernels) { return kernels.f32.width * sizeof(float); }
+
+std::vector<const Kernels*> find_kernels() {
+  std::vector<const Kernels*> found = {kBaselineKernels};
+#if defined(__x86_64__) && defined(__GNUC__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (kAvx2Kernels && avx2) found.push_back(kAvx2Kernels);
+  if (kAvx512Kernels && avx2 && __builtin_cpu_supports("avx512f")) found.push_back(kAvx512Kernels);
+#endif
+  return found;
+}
+
+const std::vector<const Kernels*>& available_kernels() {
+  static const std::vector<const Kernels*> kernels = find_kernels();
+  return kernels;
+}
+
+const Kernels* chosen_at_start() {
+  const char* name = std::getenv("FASTRNN_CPU_ISA");
+  return name && *name ? &kernels_named(name) : available_kernels().back();
+}
+
+std::atomic<const Kernels*>& choice() {
+  static std::atomic<const Kernels*> kernels{chosen_at_start()};
+  return kernels;
+}
+
+int64_t find_l2_bytes() {
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? bytes : 512 * 1024;
+}
+
+}  // namespace
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Kernels* kernels : available_kernels()) names.push_back(kernels->isa);
+  return names;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : available_kernels()) {
+    if (name == kernels->isa) return *kernels;
+    names += std::string(names.empty() ? "" : ", ") + kernels->isa;
+  }
+  throw std::invalid_argument("fastrnn: unknown or unsupported instruction set '" + name +
+                              "' (FASTRNN_CPU_ISA); this machine has: " + names);
+}
+
+std::string current_isa() { return choice().load()->isa; }
+
+void set_isa(const std::string& name) { choice() = &kernels_named(name); }
+
+Machine current_machine() {
+  static const int64_t l2_bytes = find_l2_bytes();
+  return {vector_bytes(*choice().load()), l2_bytes};
+}
+
+const Kernels& kernels_for(int64_t bytes) {
+  for (const Kernels* kernels : available_kernels()) {
+    if (vector_bytes(*kernels) == bytes) return *kernels;
+  }
+  return *kBaselineKernels;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,42 @@
+// Weights in the order the kernels read them: panels of whole vectors, zero-padded, so that the inner
+// loops know no tails. Done once a call, never per step.
+#pragma once
+
+#include "../layer.h"
+
+namespace fastrnn {
+
+// How forward's weights are cut: `vectors` SIMD vectors of `width` hidden units make a block.
+struct ForwardPanels {
+  Mode mode;
+  Shape shape;
+  int64_t width, vectors;
+
+  int64_t units() const { return width * vectors; }
+  int64_t blocks() const { return (shape.H + units() - 1) / units(); }
+  int64_t weights() const { return blocks() * (shape.I + shape.H) * gates(mode) * units(); }
+  int64_t biases() const { return blocks() * sums(mode) * units(); }
+};
+
+// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][I + H][sum][unit of the block]; the I rows hold
+// input sums [0, G), the H rows hidden sums [S - G, S).
+template <class T>
+void pack_forward(const ForwardPanels& panels, const T* weight_ih, const T* weight_hh, T* packed);
+
+// bias_ih and bias_hh (G*H), both or none null -> [block][sum][unit of the block], added where both
+// feed a sum.
+template <class T>
+void pack_bias(const ForwardPanels& panels, const T* bias_ih, const T* bias_hh, T* packed);
+
+// A matrix (K, N) for the right-hand side of a product, cut into panels of `columns` columns.
+struct ColumnPanels {
+  int64_t K, N, columns;
+
+  int64_t elements() const { return (N + columns - 1) / columns * columns * K; }
+};
+
+// -> [panel][K][column of the panel]; packed row k is the matrix's row (k + rotation) % K.
+template <class T>
+void pack_columns(const ColumnPanels& panels, const T* matrix, int64_t rotation, T* packed);
+
+}  // namespace fastrnn

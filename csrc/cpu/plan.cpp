@@ -1,0 +1,38 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace {
+
+// Work below this does not repay waking a thread: some 50 microseconds of one core.
+constexpr int64_t kFlopPerThread = 2'500'000;
+
+// A multiple of every tile's rows; its states, inputs and sums of one step stay in L1.
+constexpr int64_t kRowBlock = 24;
+
+// The narrowest panel that holds n lanes, at most four vectors.
+int64_t panel_vectors(int64_t n, int64_t width) { return n <= width ? 1 : n <= 2 * width ? 2 : 4; }
+
+}  // namespace
+
+Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
+  const auto [T, B, I, H] = shape;
+  Plan plan;
+  // Half-empty vectors cost as much as full ones: take the narrower set when all units fit in it.
+  plan.vector_bytes = machine.vector_bytes;
+  if (plan.vector_bytes == 64 && H * element_bytes <= 32) plan.vector_bytes = 32;
+  const int64_t width = plan.vector_bytes / element_bytes;
+  plan.vectors_per_gate = gates(mode) == 1 ? panel_vectors(H, width) : 1;
+  plan.hidden_panel = panel_vectors(H, width);
+  plan.input_panel = panel_vectors(I, width);
+  // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
+  // pass once per step for as many rows as there are.
+  const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
+  plan.row_block = 2 * weight_bytes <= machine.l2_bytes ? kRowBlock : std::max<int64_t>(B, 1);
+  const int64_t flop_per_row = std::max<int64_t>(2 * T * gates(mode) * H * (I + H), 1);
+  plan.rows_per_thread = std::max<int64_t>(1, kFlopPerThread / flop_per_row);
+  return plan;
+}
+
+}  // namespace fastrnn

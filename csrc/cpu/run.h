@@ -1,0 +1,29 @@
+// A layer on the CPU: plan, pack, and the kernels over torch's threads.
+#pragma once
+
+#include "../layer.h"
+
+namespace fastrnn {
+
+template <class T>
+struct Weights {
+  const T *weight_ih, *weight_hh;  // (G*H, I), (G*H, H)
+  const T *bias_ih, *bias_hh;      // (G*H), or both null
+};
+
+// Where gradients go; null: not wanted. Biases have gradients of (G*H).
+template <class T>
+struct Gradients {
+  T *input, *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+};
+
+// The caller fills all of `layer` but weights, bias, row_block and vectors_per_gate.
+template <class T>
+void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights);
+
+// The caller fills all of `layer` but weights, row_block, panel_vectors and grad_sums.
+template <class T>
+void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& input,
+                  const Weights<T>& weights, const Gradients<T>& gradients);
+
+}  // namespace fastrnn

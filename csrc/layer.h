@@ -1,0 +1,93 @@
+// One layer, one direction, as the kernels see it: sizes, strides and pointers; no torch.
+//
+// T steps, B batch, I input, H hidden; G gates and S sums of the cell (cells.h). All pointers are to
+// elements of the layer's dtype; none of the written arrays may overlap another array. Null pointers
+// are allowed only where said.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define FASTRNN_INLINE __host__ __device__ __forceinline__
+#else
+#define FASTRNN_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace fastrnn {
+
+// The order is that of fastrnn.reference.MODES: the Python side passes the index.
+enum class Mode : int64_t { kRnnTanh, kRnnRelu, kLstm, kGru };
+constexpr int64_t kModes = 4;
+
+constexpr int64_t gates(Mode mode) { return mode == Mode::kLstm ? 4 : mode == Mode::kGru ? 3 : 1; }
+constexpr int64_t sums(Mode mode) { return mode == Mode::kLstm || mode == Mode::kGru ? 4 : 1; }
+// torch's gate to which an input sum belongs; hidden sum sums - gates + g always belongs to gate g.
+constexpr int64_t input_gate(Mode mode, int64_t sum) {
+  return (sum + 2 * gates(mode) - sums(mode)) % gates(mode);
+}
+constexpr bool has_cell_state(Mode mode) { return mode == Mode::kLstm; }
+
+// Elements kept for backward per step, row and hidden unit, beside the output:
+// LSTM i, f, g, o, c; GRU r, z, n and n's hidden product; Elman nothing (the output says it all).
+constexpr int reserve_per_unit(Mode mode) {
+  return mode == Mode::kLstm ? 5 : mode == Mode::kGru ? 4 : 0;
+}
+
+struct Shape {
+  int64_t T, B, I, H;
+};
+
+// A (T, B, features) array whose features are contiguous.
+template <class T>
+struct Sequence {
+  T* data;
+  int64_t step_stride, row_stride;
+
+  FASTRNN_INLINE T* at(int64_t t, int64_t b) const {
+    return data + t * step_stride + b * row_stride;
+  }
+};
+
+// The order in which a direction visits time.
+struct Direction {
+  int64_t T;
+  bool reverse;
+
+  FASTRNN_INLINE int64_t time(int64_t step) const { return reverse ? T - 1 - step : step; }
+};
+
+template <class T>
+struct LayerForward {
+  Shape shape;
+  Direction direction;
+  int64_t row_block;         // rows that run through all steps together
+  int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.inl)
+  Sequence<const T> input;   // (T, B, I)
+  const T* hx;               // (B, H)
+  const T* cx;               // (B, H), LSTM; else null
+  const T* weights;          // packed weight_ih and weight_hh
+  const T* bias;             // packed sums of the biases
+  T* output;                 // (T, B, H)
+  T* h_n;                    // (B, H)
+  T* c_n;                    // (B, H), LSTM; else null. Holds c of the current step meanwhile
+  T* reserve;                // (T, B, reserve_per_unit, H), or null when backward will not be asked for
+};
+
+template <class T>
+struct LayerBackward {
+  Shape shape;
+  Direction direction;
+  int64_t row_block;
+  int64_t panel_vectors;          // width of a weight panel, in vectors
+  Sequence<const T> grad_output;  // (T, B, H); data null: zero
+  const T* hx;                    // (B, H)
+  const T* cx;                    // (B, H), LSTM; else null
+  const T* weights;               // packed weight_hh, transposed product
+  const T* output;                // (T, B, H)
+  const T* reserve;               // (T, B, reserve_per_unit, H)
+  T* grad_h;                      // (B, H): in grad_h_n, out grad_hx
+  T* grad_c;                      // (B, H), LSTM: in grad_c_n, out grad_cx; else null
+  T* grad_sums;                   // (T, B, S, H), written: gradients of the sums
+};
+
+}  // namespace fastrnn
