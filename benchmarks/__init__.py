@@ -1,0 +1,1 @@
+"""Times fastrnn's layers against those of torch.nn; `python -m benchmarks --help`."""

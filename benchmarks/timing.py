@@ -1,0 +1,86 @@
+"""Interleaved timing: all variants in every iteration, in shuffled order, compared as ratios."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+WARM_UP = 0.1  # part of the time budget
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Describes two or more values."""
+        return cls(*statistics.quantiles(values, n=4, method="inclusive"))
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keeps Python's collector from running inside one variant's time."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def interleave(
+    variants: Mapping[str, Callable[[], object]],
+    *,
+    budget_s: float,
+    min_iterations: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Times all variants once per iteration, until the budget is spent.
+
+    A variant that always ran first would find the caches as the last one left them, and a machine
+    that slows down would slow one variant: so each iteration has an order of its own, and entries
+    of one iteration are to be compared with each other.
+
+    Args:
+        variants: what to call, by name.
+        budget_s: seconds for warm-up and iterations together.
+        min_iterations: iterations to make even when they exceed the budget.
+        clock: gives seconds.
+
+    Returns:
+        Seconds of each variant in each iteration.
+    """
+    order = list(variants)
+    shuffle = random.Random(0).shuffle
+    times: dict[str, list[float]] = {name: [] for name in order}
+    with no_garbage_collection():
+        start = clock()
+        while True:
+            for name in order:
+                variants[name]()
+            if clock() - start >= WARM_UP * budget_s:
+                break
+        while len(times[order[0]]) < min_iterations or clock() - start < budget_s:
+            shuffle(order)
+            for name in order:
+                before = clock()
+                variants[name]()
+                times[name].append(clock() - before)
+    return times
+
+
+def ratios(times: Mapping[str, list[float]]) -> Spread:
+    """How many times as long torch takes as fastrnn, iteration by iteration."""
+    return Spread.of(
+        [torch / ours for torch, ours in zip(times["torch"], times["fastrnn"], strict=True)]
+    )
