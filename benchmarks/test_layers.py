@@ -1,4 +1,4 @@
-"""The same cases for developers, by pytest-benchmark: `pytest benchmarks -k "LSTM and 16,8"`."""
+"""The same cases for developers, by pytest-benchmark: `pytest benchmarks -k "LSTM and training"`."""
 
 import pytest
 import torch
