@@ -118,7 +118,7 @@ class _Recurrent(nn.RNNBase):
             )
             # A `_layer` that a subclass chose runs wherever it can.
             and (self._layer is not ops.layer or ops.is_best_for(input))
-            and not torch.is_autocast_enabled(input.device.type)
+            and not torch._C._is_any_autocast_enabled()
             # A trace stays portable: it holds torch's functions, not ours.
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )

@@ -140,8 +140,11 @@ def _reference_backward(
     gradient of each must not contain the other's.
     """
     with torch.enable_grad():
-        views: Any = [None if t is None else t.view_as(t) for t in tensors]
-        outputs: Any = reference.layer(mode, *views, reverse=reverse)
+        views: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
+        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = views
+        outputs: Any = reference.layer(
+            mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
+        )
     used = [(o, g) for o, g in zip(outputs, grads, strict=False) if g is not None]
     results = iter(
         torch.autograd.grad(
