@@ -22,7 +22,8 @@ def cache_file(folder: Path, fingerprint: str) -> Path:
 def load(path: Path) -> Tokenised | None:
     """The tokenised reviews in a file; None when the file is missing or unusable."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: given a name, np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             train, test = (
                 Reviews(*(arrays[f"{split}_{field}"] for field in ("words", "offsets", "labels")))
                 for split in ("train", "test")
