@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,9 +55,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; give a checkpoint, as RUN_DIR/best.pt")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare the checksums
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail anywhere in the reader
         raise _not_usable(path, "it is damaged, or not written by torch.save") from error
+    if damaged is not None:
+        raise _not_usable(path, f"it is damaged in {damaged}")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_usable(path, f"it is no checkpoint of this program in format {FORMAT}")
     try:

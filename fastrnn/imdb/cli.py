@@ -23,6 +23,7 @@ from fastrnn.imdb.presets import PRESETS, configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
+from fastrnn.imdb.sequences import validation_split
 from fastrnn.imdb.training import Result, State, evaluate, find_device, make_examples, train
 
 app = typer.Typer(
@@ -74,6 +75,9 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
     _announce(corpus)
     _use_threads(config.threads)
     folder.start(config, corpus)
+    if config.one_hot:
+        training, _ = validation_split(len(corpus.train), config.validation_fraction)
+        print(tables.one_hot_sizes(config, len(training)))
     with training_progress() as (on_step, show):
 
         def on_epoch(state: State) -> None:

@@ -22,10 +22,12 @@ NOT_NEGATIVE = Rule("at least 0", lambda value: value >= 0)
 POSITIVE = Rule("above 0", lambda value: 0 < value < float("inf"))
 PROBABILITY = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
 FRACTION = Rule("above 0 and below 1", lambda value: 0 < value < 1)
-# Ids 0 to 3 are padding, start, unknown and a gap: the most frequent word is 4.
-WORDS = Rule("at least 5", lambda value: value >= 5)
-# A checkpoint's settings build the model: a damaged file must not ask for a billion layers.
+# A checkpoint's settings build a model: these bounds keep a damaged file from asking for more
+# layers or elements than can be counted.
+SIZE = Rule("between 1 and 1,000,000", lambda value: 1 <= value <= 1_000_000)
 LAYERS = Rule("between 1 and 100", lambda value: 1 <= value <= 100)
+# Ids 0 to 3 are padding, start, unknown and a gap: the most frequent word is 4.
+WORDS = Rule("between 5 and 1,000,000", lambda value: 5 <= value <= 1_000_000)
 
 
 def setting(default: Any, group: str, text: str, rule: Rule | None = None) -> Any:
@@ -63,11 +65,11 @@ class Config:
     )
 
     cell: Literal["rnn", "lstm", "gru"] = setting("lstm", "Model", "Kind of recurrent layer.")
-    hidden_size: int = setting(8, "Model", "Hidden units in each layer.", AT_LEAST_ONE)
+    hidden_size: int = setting(8, "Model", "Hidden units in each layer.", SIZE)
     layers: int = setting(1, "Model", "Recurrent layers.", LAYERS)
     bidirectional: bool = setting(False, "Model", "Read in both directions.")
     one_hot: bool = setting(False, "Model", "One-hot vectors instead of an embedding.")
-    embedding_size: int = setting(16, "Model", "Width of the embedding.", AT_LEAST_ONE)
+    embedding_size: int = setting(16, "Model", "Width of the embedding.", SIZE)
     dropout: float = setting(
         0.0, "Model", "Dropout between recurrent layers, as torch.nn's `dropout`.", PROBABILITY
     )

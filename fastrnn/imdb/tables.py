@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fastrnn.imdb.config import Config
 from fastrnn.imdb.model import LayerRow
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import review_lengths
@@ -33,6 +34,17 @@ def layers_text(rows: list[LayerRow]) -> str:
     Console(file=text, width=100).print(layers(rows))
     lines = (line.rstrip() for line in text.getvalue().splitlines())
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def one_hot_sizes(config: Config, reviews: int) -> str:
+    """Returns what one-hot input costs `reviews` training reviews: next to nothing, and why."""
+    ids = reviews * config.maxlen
+    batch = min(config.batch_size, reviews) * config.maxlen * config.num_words
+    return (
+        f"One-hot input: {4 * ids / 1e6:.4g} MB of ids; the vectors of a batch, "
+        f"{4 * batch / 1e6:.4g} MB, live for one step (all at once: "
+        f"{4 * ids * config.num_words / 1e6:.4g} MB)."
+    )
 
 
 def scores(parts: dict[str, Scores]) -> Table:

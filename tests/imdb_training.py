@@ -1,0 +1,27 @@
+"""Small made-up reviews and quick settings for the tests of the training program."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from fastrnn.imdb.config import Config
+from fastrnn.imdb.presets import configure
+from fastrnn.imdb.reviews import Corpus
+from fastrnn.imdb.sources import tokenise_files
+from fastrnn.imdb.synthetic import synthetic_reviews
+
+
+@cache
+def small_corpus(train: int = 400, test: int = 100) -> Corpus:
+    return Corpus(
+        *tokenise_files(synthetic_reviews(train=train, test=test)),
+        source="made up for a test",
+        synthetic=True,
+    )
+
+
+def quick(preset: str | None = None, **given: Any) -> Config:
+    """Settings of a preset, cut down to run in a second."""
+    defaults = {"num_words": 300, "maxlen": 20, "epochs": 2, "backend": "torch"}
+    return configure(preset, **{**defaults, **given})

@@ -1,0 +1,165 @@
+"""Checkpoints are whole or absent, harmless to read, and damaged ones are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+
+import pytest
+import torch
+from imdb_training import quick, small_corpus
+
+from fastrnn.imdb import checkpoint as checkpoints
+from fastrnn.imdb.checkpoint import load_checkpoint, load_model, save_checkpoint
+from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.training import train
+
+
+@pytest.fixture(scope="module")
+def state():
+    states = []
+    train(quick("lstm-2layer", epochs=1), small_corpus(), on_epoch=states.append)
+    return states[-1]
+
+
+@pytest.fixture
+def path(state, tmp_path):
+    save_checkpoint(tmp_path / "last.pt", state)
+    return tmp_path / "last.pt"
+
+
+def assert_refused(path, *words):
+    with pytest.raises(DataError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: this checkpoint cannot be used: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def rewrite(path, **changes):
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **changes}, path)
+
+
+def test_holds_all_that_it_should(path, state):
+    loaded = load_checkpoint(path)
+    assert loaded.config == state.config
+    assert loaded.epoch == 1
+    assert loaded.model.keys() == state.model.state_dict().keys()
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(loaded.model[name], value)
+    steps = {int(each["step"]) for each in loaded.optimizer["state"].values()}
+    assert steps == {5}
+    optimizer = torch.optim.Adam(state.model.parameters())
+    optimizer.load_state_dict(loaded.optimizer)
+
+
+def test_loaded_model_gives_the_same_logits(path, state):
+    config, model = load_model(path)
+    ids = torch.randint(config.num_words, (20, 4))
+    model.eval()
+    state.model.eval()
+    assert torch.equal(model(ids), state.model(ids))
+
+
+def test_weights_load_into_every_backend(path, state):
+    rewrite(path, config={**state.config.to_dict(), "backend": "reference"})
+    _, model = load_model(path)
+    ids = torch.randint(300, (20, 4))
+    model.eval()
+    state.model.eval()
+    torch.testing.assert_close(model(ids), state.model(ids))
+
+
+def test_a_failing_write_leaves_the_old_file(path, state, monkeypatch):
+    before = path.read_bytes()
+
+    def fail(content, file):
+        file.write(b"half a checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.torch, "save", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, state)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_is_on_disk_before_it_takes_its_name(path, state, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *a: (events.append("replace"), replace(*a)))
+    save_checkpoint(path, state)
+    assert events == ["fsync", "replace"]
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(DataError, match="there is no such file; give a checkpoint"):
+        load_model(tmp_path / "none.pt")
+    with pytest.raises(DataError, match="there is no such file; give a checkpoint"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+def test_cut_short(path, part):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    assert_refused(path, "damaged")
+
+
+def test_one_changed_bit_in_the_weights_is_noticed(path, state):
+    weights = state.model.state_dict()["layers.1.weight_hh_l0"].numpy().tobytes()
+    content = path.read_bytes()
+    assert content.count(weights) == 1
+    place = content.index(weights) + len(weights) // 2
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert_refused(path, "damaged in ")
+
+
+@pytest.mark.parametrize("content", [b"", b"a text", pickle.dumps({"format": 1})])
+def test_other_files(path, content):
+    path.write_bytes(content)
+    assert_refused(path)
+
+
+def test_code_in_a_file_does_not_run(path, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "attacked"),))
+
+    torch.save({"format": 1, "config": Attack()}, path)
+    assert_refused(path, "damaged")
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_wrong_content(path, state):
+    torch.save([1, 2], path)
+    assert_refused(path, "no checkpoint of this program in format 1")
+    save_checkpoint(path, state)
+    rewrite(path, format=2)
+    assert_refused(path, "no checkpoint of this program in format 1")
+    save_checkpoint(path, state)
+    rewrite(path, config={"cell": "lstm"})
+    assert_refused(path, "missing or unknown: backend, batch_size")
+    rewrite(path, config="lstm")
+    assert_refused(path, "incomplete or wrong")
+    rewrite(path, config={**state.config.to_dict(), "hidden_size": 10**9})
+    assert_refused(path, "--hidden-size must be between 1 and 1,000,000, got 1000000000")
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 10**6}, {"num_words": 301}, {"layers": 1}])
+def test_weights_that_do_not_fit_the_settings(path, state, change):
+    rewrite(path, config=dataclasses.replace(state.config, **change).to_dict())
+    assert_refused(path, "weights do not fit its settings")
+
+
+def test_weights_of_another_type(path, state):
+    weights = {name: value.double() for name, value in state.model.state_dict().items()}
+    rewrite(path, model=weights)
+    assert_refused(path, "weights do not fit its settings")
+    rewrite(path, model={**weights, "head.bias": 1.0})
+    assert_refused(path, "weights do not fit its settings")
