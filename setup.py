@@ -88,7 +88,7 @@ def extension_settings() -> dict[str, Any]:
         ],
         extra_compile_args=[
             "-O3",
-            "-g0",  # some Pythons add -g, which makes the library thirty times larger
+            "-g0",  # some Pythons add -g, and debug information is many times the code
             "-fvisibility=hidden",
             "-ffp-contract=off",  # rounding is the choice of the source, not of the compiler
             "-fno-math-errno",

@@ -1,4 +1,4 @@
-"""The same cases for developers, by pytest-benchmark: `pytest benchmarks -k "LSTM and training"`."""
+"""The same cases for developers, by pytest-benchmark: `pytest benchmarks -k "GRU and training"`."""
 
 import pytest
 import torch
