@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks import report
+from benchmarks import readme, report
 from benchmarks.cases import CELLS, SHAPES, Case, Shape, all_cases, check, workloads
 from benchmarks.timing import interleave
 
-README = Path(__file__).parents[1] / "README.md"
+TABLE = "benchmarks"
 README_RESULTS = Path(__file__).parent / "results" / "layers.json"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -82,6 +82,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     """Does what the command line asks for."""
     options = arguments(argv)
+    if options.readme:
+        readme.split(readme.README.read_text(), TABLE)  # fails before the work, not after it
     if options.earlier:
         results = json.loads(options.earlier.read_text())
         print(report.HEADER, *map(report.line, results["rows"]), sep="\n")
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         report.save(options.json, results)
     if options.readme:
         report.save(README_RESULTS, results)
-        report.put_in_readme(README, results)
+        readme.put(readme.README, TABLE, report.markdown(results))
 
 
 if __name__ == "__main__":

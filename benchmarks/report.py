@@ -1,4 +1,4 @@
-"""Results as JSON, as plain text and as the table of the README, which is never typed by hand."""
+"""Results as JSON, as plain text and as the Markdown table of the README."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ import fastrnn
 from benchmarks.cases import PASSES, Case
 from benchmarks.timing import Spread, ratios
 from fastrnn.imdb.files import replacing
-
-MARKS = ("<!-- benchmarks:begin -->\n", "<!-- benchmarks:end -->")
 
 Row = dict[str, Any]
 """One case as it stands in the JSON: sizes, milliseconds, ratio."""
@@ -126,18 +124,3 @@ def _cells(rows: Iterable[Row]) -> str:
         f"{row['ms']['torch']:.3g} | {row['ms']['fastrnn']:.3g} | {ratio_text(row['ratio'])}"
         for row in rows
     )
-
-
-def put_in_readme(path: Path, results: Mapping[str, Any]) -> None:
-    """Replaces what stands between the marks in a page.
-
-    Raises:
-        ValueError: the page does not hold each of MARKS once, in order.
-    """
-    page = path.read_text()
-    before, begin, rest = page.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end or MARKS[0] in rest or MARKS[1] in after:
-        raise ValueError(f"{path}: wanted {MARKS[0].strip()} and then {MARKS[1]}, once each")
-    with replacing(path) as file:
-        file.write((before + begin + markdown(results) + end + after).encode())

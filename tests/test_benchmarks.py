@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as program
-from benchmarks import cases, report, timing
+from benchmarks import cases, readme, report, timing
 
 TINY = cases.Shape(3, 2, 4, 5)
 
@@ -138,27 +138,34 @@ def test_markdown_shows_losses_as_plainly_as_wins():
     )
 
 
-def test_table_goes_between_the_marks_and_nowhere_else(tmp_path):
+PAGE = "before\n<!-- a:begin -->\n{}<!-- a:end -->\nafter\n"
+
+
+def test_table_goes_between_its_marks_and_nowhere_else(tmp_path):
     page = tmp_path / "README.md"
-    page.write_text("before\n" + "old\n".join(report.MARKS) + "\nafter\n")
-    report.put_in_readme(page, RESULTS)
-    table = report.markdown(RESULTS)
-    assert page.read_text() == "before\n" + table.join(report.MARKS) + "\nafter\n"
+    page.write_text(PAGE.format("old\n"))
+    readme.put(page, "a", "new\nlines\n")
+    assert page.read_text() == PAGE.format("new\nlines\n")
+    assert readme.split(page.read_text(), "a")[1] == "new\nlines\n"
 
 
-@pytest.mark.parametrize("text", ["", "".join(reversed(report.MARKS)), "".join(report.MARKS) * 2])
-def test_page_without_its_marks_is_left_alone(tmp_path, text):
+@pytest.mark.parametrize(
+    "text",
+    ["", "<!-- a:end -->\n<!-- a:begin -->\n", PAGE * 2, PAGE.replace("a:", "b:")],
+    ids=["none", "reversed", "twice", "another"],
+)
+def test_page_without_the_marks_is_left_alone(tmp_path, text):
     page = tmp_path / "README.md"
     page.write_text(text)
     with pytest.raises(ValueError, match="once each"):
-        report.put_in_readme(page, RESULTS)
+        readme.put(page, "a", "new\n")
     assert page.read_text() == text
 
 
 def test_program_times_reports_and_reads_its_own_results(tmp_path, monkeypatch, capsys):
     page, kept, asked = (tmp_path / name for name in ("README.md", "kept.json", "asked.json"))
-    page.write_text("".join(report.MARKS))
-    monkeypatch.setattr(program, "README", page)
+    page.write_text(readme.README.read_text())
+    monkeypatch.setattr(readme, "README", page)
     monkeypatch.setattr(program, "README_RESULTS", kept)
     threads = torch.get_num_threads()
     monkeypatch.setattr(program, "interleave", few_iterations)
@@ -170,7 +177,7 @@ def test_program_times_reports_and_reads_its_own_results(tmp_path, monkeypatch, 
     assert kept.read_text() == asked.read_text()
     assert len(results["rows"]) == len(cases.CELLS) * len(cases.PASSES)
     assert results["machine"]["threads"] == 1
-    assert page.read_text() == report.markdown(results).join(report.MARKS)
+    assert readme.split(page.read_text(), program.TABLE)[1] == report.markdown(results)
 
     printed = capsys.readouterr().out.splitlines()
     program.main(["--from", str(asked)])
@@ -182,8 +189,7 @@ def few_iterations(variants, **_):
 
 
 def test_readme_table_is_made_from_the_results_kept_beside_the_program():
-    page = program.README.read_text()
-    shown = page.split(report.MARKS[0])[1].split(report.MARKS[1])[0]
+    shown = readme.split(readme.README.read_text(), program.TABLE)[1]
     if program.README_RESULTS.exists():
         assert shown == report.markdown(json.loads(program.README_RESULTS.read_text()))
     else:

@@ -1,0 +1,36 @@
+"""The measured tables of README.md, each between two marks, put there by the programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastrnn.imdb.files import replacing
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def split(page: str, table: str) -> tuple[str, str, str]:
+    """Splits a page at the marks of a table.
+
+    Returns:
+        What comes before the table, with the mark; the table; what comes after it, with the mark.
+
+    Raises:
+        ValueError: the page does not hold each of the two marks once, in order.
+    """
+    begin, end = f"<!-- {table}:begin -->\n", f"<!-- {table}:end -->"
+    start, stop = page.find(begin) + len(begin), page.find(end)
+    if page.count(begin) != 1 or page.count(end) != 1 or stop < start:
+        raise ValueError(f"the page must hold {begin.strip()} and then {end}, once each")
+    return page[:start], page[start:stop], page[stop:]
+
+
+def put(path: Path, table: str, text: str) -> None:
+    """Puts `text` in the place of a table.
+
+    Raises:
+        ValueError: the page does not hold the marks of the table; it is left as it is.
+    """
+    before, _, after = split(path.read_text(), table)
+    with replacing(path) as file:
+        file.write((before + text + after).encode())
