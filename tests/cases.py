@@ -1,0 +1,89 @@
+"""What several test files share: the cells, pairs of equal modules, and one full evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fastrnn
+from fastrnn.reference import MODES
+
+__all__ = ["MODES", "build", "evaluate", "layer_arguments", "make_states", "pair"]
+
+GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
+
+
+def build(package: Any, mode: str, *args: Any, **kwargs: Any) -> Any:
+    """The module of `package` (`fastrnn` or `torch.nn`) for a mode of `torch.nn.RNNBase`."""
+    if mode.startswith("RNN_"):
+        return package.RNN(*args, nonlinearity=mode.removeprefix("RNN_").lower(), **kwargs)
+    return getattr(package, mode)(*args, **kwargs)
+
+
+def pair(mode: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """A module of fastrnn and the one of torch.nn, with equal weights."""
+    ours, theirs = build(fastrnn, mode, *args, **kwargs), build(nn, mode, *args, **kwargs)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def make_states(module: nn.RNNBase, batch: int | None) -> Any:
+    """Random first states in the form that the module takes; `batch` None: unbatched."""
+    layers = module.num_layers * (2 if module.bidirectional else 1)
+    shape = (layers, module.hidden_size) if batch is None else (layers, batch, module.hidden_size)
+    hx, cx = torch.randn(2, *shape, dtype=module.weight_ih_l0.dtype)
+    return (hx, cx) if module.mode == "LSTM" else hx
+
+
+def evaluate(module: Any, input: Tensor, hx: Any = None) -> tuple[Any, dict[str, Tensor]]:
+    """The results of a call, and the gradients of a weighted sum of them by everything."""
+    input = input.detach().requires_grad_()
+    states = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+    states = [state.detach().requires_grad_() for state in states]
+    output, finals = module(input, *([_like(states, hx)] if states else []))
+    finals = list(finals) if isinstance(finals, tuple) else [finals]
+    loss = sum((result * _weights(result)).sum() for result in (output, *finals))
+    by = {"input": input, **{f"state {k}": state for k, state in enumerate(states)}}
+    by |= dict(module.named_parameters())
+    gradients = torch.autograd.grad(loss, list(by.values()))
+    results = (output.detach(), *(final.detach() for final in finals))
+    return results, dict(zip(by, gradients, strict=True))
+
+
+def layer_arguments(
+    mode: str,
+    steps: int = 5,
+    batch: int = 3,
+    inputs: int = 4,
+    hidden: int = 6,
+    *,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    requires_grad: bool = False,
+) -> list[Tensor | None]:
+    """Random tensors in the order that `fastrnn.reference.layer` takes them."""
+    rows = GATES[mode] * hidden
+    shapes: list[Any] = [
+        (steps, batch, inputs),
+        (batch, hidden),
+        (batch, hidden) if mode == "LSTM" else None,
+        (rows, inputs),
+        (rows, hidden),
+        (rows,) if bias else None,
+        (rows,) if bias else None,
+    ]
+    return [
+        shape and (0.5 * torch.randn(shape, dtype=dtype)).requires_grad_(requires_grad)
+        for shape in shapes
+    ]
+
+
+def _like(states: list[Tensor], hx: Any) -> Any:
+    return states[0] if isinstance(hx, Tensor) else type(hx)(states)
+
+
+def _weights(result: Tensor) -> Tensor:
+    """Different for each element, so that no two mistakes cancel; the same in every call."""
+    return torch.cos(torch.arange(result.numel(), dtype=result.dtype)).reshape(result.shape)

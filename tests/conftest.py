@@ -1,0 +1,50 @@
+"""Fixtures and settings that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+
+from fastrnn import _extension
+
+# `pytest --hypothesis-profile=nightly` searches wider, and differently each time.
+hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile("ci")
+
+if _extension.loaded:
+    from fastrnn import _C
+
+    ISAS = _C.cpu_isas()
+else:
+    ISAS = []
+
+
+@pytest.fixture(autouse=True)
+def kernels_loaded(request: pytest.FixtureRequest) -> None:
+    """Without the kernels most tests would pass on torch's own code, and so test nothing."""
+    if not _extension.loaded and request.module.__name__ != "test_fallback":
+        pytest.fail(f"{_extension.reason}; run: {_extension.REMEDY}")
+
+
+@pytest.fixture(autouse=True)
+def isolated() -> Iterator[None]:
+    """Each test starts from the same seed and one thread, and leaks neither into the next."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once on each instruction set of this machine."""
+    before = _C.cpu_isa()
+    _C.set_cpu_isa(request.param)
+    yield request.param
+    _C.set_cpu_isa(before)
