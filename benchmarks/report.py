@@ -121,6 +121,11 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 def _cells(rows: Iterable[Row]) -> str:
     return " | ".join(
-        f"{row['ms']['torch']:.3g} | {row['ms']['fastrnn']:.3g} | {ratio_text(row['ratio'])}"
+        f"{_ms(row['ms']['torch'])} | {_ms(row['ms']['fastrnn'])} | {ratio_text(row['ratio'])}"
         for row in rows
     )
+
+
+def _ms(value: float) -> str:
+    """Three digits, and no exponent where there are more."""
+    return f"{value:.3g}" if value < 999 else f"{value:.0f}"
