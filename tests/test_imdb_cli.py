@@ -85,6 +85,24 @@ def test_train_fills_the_run_folder(trained):
     assert f"run folder {folder}" in printed.out.replace("\n", "")
 
 
+def test_progress_on_a_terminal(data, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    assert cli.run(["train", "--epochs", "2", "--data", data, *QUICK, "--run-dir", "run"]) == 0
+    err = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"epoch 1: training loss 0\.\d{4}, validation\s+loss 0\.\d{4}", err)
+    assert "epoch 2 of at most 2" in err
+
+
+def test_full_disk_is_one_sentence(data, monkeypatch, capsys):
+    def fail(self, state):
+        raise OSError(28, "No space left on device", "run/last.pt")
+
+    monkeypatch.setattr(cli.RunFolder, "update", fail)
+    assert cli.run(["train", "--data", data, *QUICK, "--run-dir", "run"]) == 2
+    err = capsys.readouterr().err
+    assert err == "fastrnn-imdb: [Errno 28] No space left on device: 'run/last.pt'\n"
+
+
 def test_result_tells_what_is_needed_to_compare(trained):
     folder, printed = trained
     result = json.loads((folder / "result.json").read_text())
@@ -212,13 +230,14 @@ def test_cuda_where_there_is_none(capsys, trained):
 
 def test_mistakes_in_paths(capsys, tmp_path, trained):
     assert "nowhere" in refused(capsys, "train", "--data", "nowhere", "--run-dir", "new")
+    assert not (tmp_path / "new").exists()
     assert "nowhere" in refused(capsys, "data", "--data", "nowhere")
     folder, _ = trained
     before = {each: each.stat().st_mtime_ns for each in folder.iterdir()}
-    assert f"{folder} is not empty" in refused(capsys, "train", "--run-dir", folder)
+    assert f"{folder} exists and" in refused(capsys, "train", "--run-dir", folder)
     assert before == {each: each.stat().st_mtime_ns for each in folder.iterdir()}
     file = folder / "config.json"
-    assert f"--run-dir {file} cannot be made" in refused(capsys, "train", "--run-dir", file)
+    assert f"--run-dir {file} exists and" in refused(capsys, "train", "--run-dir", file)
     assert "there is no such file" in refused(capsys, "evaluate", "nowhere.pt")
     assert "damaged" in refused(capsys, "evaluate", file)
 

@@ -161,3 +161,19 @@ def test_trains_on_cuda():
     losses, _ = losses_of(quick(device="cuda"))
     wanted, _ = losses_of(quick())
     np.testing.assert_allclose(losses, wanted, rtol=1e-3)
+
+
+def test_examples_are_cut_and_filled_as_the_settings_say():
+    corpus, cpu = small_corpus(), torch.device("cpu")
+    whole = make_examples(quick(maxlen=400), corpus.test, cpu).ids
+    length = int((whole[0] != 0).sum())
+    review = whole[0, -length:]
+    assert whole[0, 0] == 0 and review[0] == 1
+    post = make_examples(quick(maxlen=400, padding="post"), corpus.test, cpu).ids
+    assert torch.equal(post[0, :length], review)
+    cut = make_examples(quick(maxlen=20), corpus.test, cpu)
+    assert torch.equal(cut.ids[0], review[-20:])
+    cut = make_examples(quick(maxlen=20, truncating="post"), corpus.test, cpu)
+    assert torch.equal(cut.ids[0], review[:20])
+    assert cut.ids.dtype == torch.int32
+    assert cut.labels.tolist() == corpus.test.labels.tolist()

@@ -39,7 +39,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Runs the command line `arguments`, by default the program's; returns the exit code."""
     try:
         app(arguments, prog_name="fastrnn-imdb")
-    except DataError as error:
+    except (DataError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"fastrnn-imdb: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:

@@ -30,10 +30,10 @@ class RunFolder:
     """A new folder that a training run fills.
 
     Args:
-        path: a folder that does not exist or is empty; it is made, with its parents.
+        path: a folder that does not exist or is empty; `start` makes it, with its parents.
 
     Raises:
-        DataError: the folder is not empty, or cannot be made.
+        DataError: there is something at `path` already.
 
     Example:
         >>> folder = RunFolder(getfixture("tmp_path") / "run")
@@ -42,14 +42,9 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        """Makes the folder."""
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
-        except OSError as error:
-            raise DataError(f"--run-dir {path} cannot be made: {error.strerror}") from error
-        if taken:
-            raise DataError(f"--run-dir {path} is not empty: give a new folder, or empty it")
+        """Checks that the path is free."""
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise DataError(f"--run-dir {path} exists and is not an empty folder: give a new one")
         self.path = path
 
     @property

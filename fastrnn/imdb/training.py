@@ -113,10 +113,7 @@ def train(
             longer finite.
     """
     device = find_device(config.device)
-    torch.manual_seed(config.seed)
-    model = SentimentModel(config)
-    initialise(model, config.init)
-    model.to(device)
+    model = _new_model(config).to(device)
     optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
     training, validation = _training_examples(config, corpus, device)
     # A generator of its own: the order of the reviews does not depend on how much dropout draws.
@@ -149,6 +146,14 @@ def train(
         validation=evaluate(model, validation, config),
         test=evaluate(model, make_examples(config, corpus.test, device), config),
     )
+
+
+def _new_model(config: Config) -> SentimentModel:
+    """Seeds torch's generator, which dropout draws from later, and draws the weights."""
+    torch.manual_seed(config.seed)
+    model = SentimentModel(config)
+    initialise(model, config.init)
+    return model
 
 
 def _train_epoch(
