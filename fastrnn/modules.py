@@ -142,7 +142,8 @@ class RNN(_Recurrent):
     .. math:: h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})
 
     or the same with ReLU. Parameters, their names and first values, `state_dict`, results and
-    errors are those of `torch.nn.RNN`, from whose weights it can be loaded and the reverse.
+    errors are those of `torch.nn.RNN`. Deliberate difference: as with `torch.nn.LSTM`, the output
+    must not be changed in place before backward, which raises RuntimeError then.
 
     The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
     autocast and tracing go through torch's own code.
@@ -208,7 +209,9 @@ class GRU(_Recurrent):
 
     The cell is that of Cho et al. (arXiv:1406.1078) except that the reset gate `r` comes after
     the matrix product, as in torch and cuDNN. Parameters, their names and first values,
-    `state_dict`, results and errors are those of `torch.nn.GRU`.
+    `state_dict`, results and errors are those of `torch.nn.GRU`. Deliberate difference: as with
+    `torch.nn.LSTM`, the output must not be changed in place before backward, which raises
+    RuntimeError then.
 
     The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
     autocast and tracing go through torch's own code.

@@ -6,13 +6,12 @@ import doctest
 import importlib
 
 import pytest
-import torch
 
 
 @pytest.mark.parametrize("name", ["modules", "info", "ops", "reference"])
 def test_examples(name):
     # Not `import fastrnn.info as ...`, which would give the function of that name.
     module = importlib.import_module(f"fastrnn.{name}")
-    result = doctest.testmod(module, extraglobs={"torch": torch})
+    result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0

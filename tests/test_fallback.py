@@ -7,6 +7,9 @@ import sys
 import textwrap
 
 import pytest
+import torch
+
+import fastrnn
 
 NOT_BUILT = """
 import importlib.util
@@ -126,6 +129,16 @@ def test_import_does_little():
         "error",
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_info(isa):
+    info = fastrnn.info()
+    assert info.loaded
+    assert info.reason is None
+    assert info.cpu_isa == isa
+    assert isa in info.cpu_isas
+    assert info.threads == torch.get_num_threads()
+    assert dict(info.build)["torch"].startswith("2.")
 
 
 def test_info_as_a_program():

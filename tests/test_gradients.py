@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import MODES, build, make_states
+from tolerances import assert_matches
 from torch.autograd import gradcheck, gradgradcheck
 
 import fastrnn
@@ -71,6 +72,12 @@ def test_second_derivatives_where_a_state_comes_from_the_input(mode):
     input = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     assert gradcheck(call, input)
     assert gradgradcheck(call, input)
+    # gradgradcheck alone would accept any first derivative whose own derivative is right.
+    plain, with_graph = (
+        torch.autograd.grad(call(input).square().sum(), input, create_graph=create_graph)
+        for create_graph in (False, True)
+    )
+    assert_matches(with_graph, plain)
 
 
 @pytest.mark.parametrize("mode", MODES)

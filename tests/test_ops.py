@@ -239,6 +239,22 @@ def reference_output(module: Any, input: torch.Tensor) -> torch.Tensor:
     return reference.layer(module.mode, input, hx, cx, *module._flat_weights, False)[0]
 
 
+# torch's forward-mode differentiation scripts its decompositions when first used.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("mode", MODES)
+def test_forward_mode_through_backward(mode):
+    """Backward is linear in the incoming gradient; the raw op alone would drop the tangent."""
+    arguments = layer_arguments(mode, dtype=torch.float64, requires_grad=True)
+    tensors = [a for a in arguments if a is not None]
+    output, _, _ = ops.layer(mode, *arguments, False)
+    grad, tangent = torch.randn(2, *output.shape, dtype=torch.float64)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(grad, tangent)
+        duals = torch.autograd.grad(output, tensors, dual, retain_graph=True)
+        tangents = [forward_ad.unpack_dual(d).tangent for d in duals]
+    assert_matches(tangents, torch.autograd.grad(output, tensors, tangent))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_func_grad_per_sample(mode, no_kernel):
     ours, theirs = pair(mode, 4, 6)
