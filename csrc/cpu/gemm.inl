@@ -5,20 +5,30 @@
 namespace fastrnn {
 namespace {
 
+// Where row k of N vectors of a right-hand side begins: data + k * stride.
+template <class T>
+struct Panel {
+  const T* data;
+  int64_t stride;
+};
+
 // acc[r][kFirst + v] += sum over k of a[r*row_stride + k*k_stride] * panel[k][v].
 // Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is in.
+// Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every partial
+// sum is rounded to its own size, so the small terms must come first.
 template <int M, int N, int kFirst = 0, class T, int kTotal>
 FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row_stride,
-                               int64_t k_stride, const T* panel, int64_t K) {
+                               int64_t k_stride, const Panel<T>& panel, int64_t K) {
   typedef Vec<T> V;
-  for (int64_t k = 0; k < K; ++k, a += k_stride, panel += N * V::kWidth) {
+  const T* weights = panel.data;
+  for (int64_t k = 0; k < K; ++k, a += k_stride, weights += panel.stride) {
     if constexpr (M < N) {  // whichever is fewer stays in registers: tiles fill the register file
       V rows[M];
 #pragma GCC unroll 16
       for (int r = 0; r < M; ++r) rows[r] = V(a[r * row_stride]);
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
-        V w = load(panel + v * V::kWidth);
+        V w = load(weights + v * V::kWidth);
         pin_raw(w.raw);
 #pragma GCC unroll 16
         for (int r = 0; r < M; ++r) acc[r][kFirst + v] = fma(rows[r], w, acc[r][kFirst + v]);
@@ -27,7 +37,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
       V w[N];
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
-        w[v] = load(panel + v * V::kWidth);
+        w[v] = load(weights + v * V::kWidth);
         pin_raw(w[v].raw);
       }
 #pragma GCC unroll 16
@@ -37,6 +47,15 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
         for (int v = 0; v < N; ++v) acc[r][kFirst + v] = fma(row, w[v], acc[r][kFirst + v]);
       }
     }
+  }
+}
+
+template <int M, int N, class T>
+FASTRNN_INLINE void set_zero(Vec<T> (&acc)[M][N]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < M; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) acc[r][v] = Vec<T>(T(0));
   }
 }
 
@@ -56,29 +75,22 @@ template <class T, int N>
 struct ProductTile {
   const Product<T>& p;
   const T* panel;
-  int64_t k_begin, k_count, column;
+  int64_t a_column, count, column;
   bool add;
 
   template <int M>
   void run(int64_t row) const {
     typedef Vec<T> V;
     V acc[M][N];
-    T* c = p.c + row * p.c_stride + column;
+    set_zero(acc);
+    accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1, {panel, N * V::kWidth}, count);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
         const int64_t n = p.N - column - v * V::kWidth;
-        acc[r][v] = add && n > 0 ? load(c + r * p.c_stride + v * V::kWidth, n) : V(T(0));
-      }
-    }
-    accumulate<M, N>(acc, p.a + row * p.a_stride + k_begin, p.a_stride, 1, panel, k_count);
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) {
-        const int64_t n = p.N - column - v * V::kWidth;
-        if (n > 0) store(c + r * p.c_stride + v * V::kWidth, acc[r][v], n);
+        T* c = p.c + (row + r) * p.c_stride + column + v * V::kWidth;
+        if (n > 0) store(c, add ? load(c, n) + acc[r][v] : acc[r][v], n);
       }
     }
   }
@@ -88,11 +100,12 @@ template <int N, class T>
 void product_panels(const Product<T>& p, int64_t begin, int64_t end) {
   constexpr int64_t kPanel = N * Vec<T>::kWidth;
   constexpr int64_t kDepth = 1024;  // a panel of this depth stays in L2 while the rows pass
-  for (int64_t k = 0; k < p.K; k += kDepth) {
-    const int64_t k_count = p.K - k < kDepth ? p.K - k : kDepth;
+  for (int64_t k = 0, count; k < p.K; k += count) {
+    const int64_t a_column = (k + p.rotation) % p.K, left = p.K - (a_column > k ? a_column : k);
+    count = left < kDepth ? left : kDepth;
     for (int64_t column = 0; column < p.N; column += kPanel) {
       const T* panel = p.panels + column * p.K + k * kPanel;
-      const ProductTile<T, N> tile{p, panel, k, k_count, column, p.accumulate || k > 0};
+      const ProductTile<T, N> tile{p, panel, a_column, count, column, p.accumulate || k > 0};
       for_row_tiles<tile_rows(N)>(begin, end, tile);
     }
   }
@@ -114,32 +127,39 @@ void product(const Product<T>& p, int64_t begin, int64_t end) {
 constexpr int kGradientTile = kAccumulators / 3;
 
 template <class T>
-int64_t weight_gradient_scratch(int64_t gradient_rows) {
-  const int64_t padded = (gradient_rows + kGradientTile - 1) / kGradientTile * kGradientTile;
-  return kGradientRows * (padded + 3 * Vec<T>::kWidth);
+int64_t weight_gradient_scratch(int64_t gradient_rows, int64_t columns) {
+  const int64_t totals = gradient_rows * (sizeof(double) / sizeof(T));
+  const int64_t padded = (columns + Vec<T>::kWidth - 1) / Vec<T>::kWidth * Vec<T>::kWidth;
+  return kGradientRows * (kGradientTile + padded) + totals;
 }
 
-// Columns [begin, end) of rows [row, row + count) as panels [column block][row][kGradientTile].
+// Rows this close together are read where they are; copying them would cost more than it gains. Rows
+// further apart fall into few sets of the first-level cache and are packed.
+constexpr int64_t kNearRowBytes = 256;
+
+// kGradientTile columns from m on of grad_sums' rows [row, row + count), zeros from column `end` on.
 template <class T>
-void pack_gradient(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin, int64_t end,
-                   T* packed) {
-  for (int64_t m = begin; m < end; m += kGradientTile) {
-    const int64_t n = end - m < kGradientTile ? end - m : kGradientTile;
-    const T* source = g.grad_sums + row * g.grad_stride + m;
-    for (int64_t r = 0; r < count; ++r, source += g.grad_stride, packed += kGradientTile) {
-      if (n == kGradientTile) {
-        __builtin_memcpy(packed, source, kGradientTile * sizeof(T));
-      } else {
-        for (int64_t i = 0; i < kGradientTile; ++i) packed[i] = i < n ? source[i] : T(0);
-      }
+Panel<T> gradient_columns(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t m, int64_t end,
+                          T* packed) {
+  const T* source = g.grad_sums + row * g.grad_stride + m;
+  const bool whole = end - m >= kGradientTile;
+  if (whole && g.grad_stride * int64_t(sizeof(T)) <= kNearRowBytes) return {source, g.grad_stride};
+  for (int64_t r = 0; r < count; ++r, source += g.grad_stride) {
+    T* to = packed + r * kGradientTile;
+    if (whole) {
+      __builtin_memcpy(to, source, kGradientTile * sizeof(T));
+    } else {
+      for (int64_t i = 0; i < kGradientTile; ++i) to[i] = m + i < end ? source[i] : T(0);
     }
   }
+  return {packed, kGradientTile};
 }
 
-// grad_bias += sums of columns [begin, end) over rows [row, row + count).
+// totals += sums of columns [begin, end) over rows [row, row + count). In double: a bias gradient is
+// one long sum, and torch's is a cascade of short ones.
 template <class T>
 void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin,
-                     int64_t end) {
+                     int64_t end, double* totals) {
   for (int64_t m = begin; m < end; m += Vec<T>::kWidth) {
     const int64_t n = end - m;
     const T* source = g.grad_sums + row * g.grad_stride + m;
@@ -147,71 +167,105 @@ void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int
     for (int64_t r = 0; r < count; ++r) sum[r % 4] = sum[r % 4] + load(source + r * g.grad_stride, n);
     T lanes[Vec<T>::kWidth];
     store(lanes, (sum[0] + sum[1]) + (sum[2] + sum[3]));
-    for (int64_t i = 0; i < Vec<T>::kWidth && i < n; ++i) {
-      g.grad_bias[(m + i + g.rotation) % g.M] += lanes[i];
-    }
+    for (int64_t i = 0; i < Vec<T>::kWidth && i < n; ++i) totals[m - begin + i] += lanes[i];
   }
 }
 
-// `vectors` vectors of the operand's columns from `column` on, for rows [row, row + count).
+// The operand's rows [row, row + count) as a right-hand side: where they are, or packed in panels of
+// three vectors of columns, the last as wide as what is left.
 template <class T>
-void pack_operand(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t column,
-                  int64_t vectors, T* packed) {
+struct Operand {
   typedef Vec<T> V;
-  int64_t t = row / g.B, b = row % g.B;
-  for (int64_t r = 0; r < count; ++r) {
-    const T* source = g.operand.at(t, b) + column;
-    for (int64_t v = 0; v < vectors; ++v, packed += V::kWidth) {
-      store(packed, load(source + v * V::kWidth, g.N - column - v * V::kWidth));
+  const T* data;
+  int64_t stride;  // of rows in place; 0: packed
+  int64_t count;
+
+  Operand(const WeightGradient<T>& g, int64_t row, int64_t rows, T* packed)
+      : data(packed), stride(0), count(rows) {
+    const int64_t t = row / g.B, b = row % g.B, near = g.operand.row_stride;
+    const bool even = g.operand.step_stride == g.B * near || b + count <= g.B;
+    if (even && g.N % V::kWidth == 0 && near * int64_t(sizeof(T)) <= kNearRowBytes) {
+      data = g.operand.at(t, b);
+      stride = near;
+      return;
     }
-    if (++b == g.B) b = 0, ++t;
+    for (int64_t column = 0; column < g.N; column += 3 * V::kWidth) {
+      packed = pack_columns(g, t, b, column, packed);
+    }
+  }
+
+  T* pack_columns(const WeightGradient<T>& g, int64_t t, int64_t b, int64_t column, T* to) const {
+    for (int64_t r = 0; r < count; ++r) {
+      const T* source = g.operand.at(t, b);
+      for (int64_t c = column; c < g.N && c < column + 3 * V::kWidth; c += V::kWidth) {
+        store(to, load(source + c, g.N - c));
+        to += V::kWidth;
+      }
+      if (++b == g.B) b = 0, ++t;
+    }
+    return to;
+  }
+
+  Panel<T> columns(int64_t column, int64_t vectors) const {
+    if (stride) return {data + column, stride};
+    return {data + column * count, vectors * V::kWidth};
+  }
+};
+
+// Adds the products of `count` rows to N vectors of columns of gradient rows m to m + kGradientTile.
+template <int N, class T>
+void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<T>& operand,
+              int64_t count, int64_t column, int64_t m, int64_t end) {
+  typedef Vec<T> V;
+  V acc[kGradientTile][N];
+  set_zero(acc);
+  accumulate<kGradientTile, N>(acc, gradient.data, 1, gradient.stride, operand, count);
+#pragma GCC unroll 16
+  for (int i = 0; i < kGradientTile; ++i) {
+    if (m + i >= end) break;
+    T* c = g.grad_weight + (m + i + g.rotation) % g.M * g.N + column;
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      const int64_t n = g.N - column - v * V::kWidth;
+      store(c + v * V::kWidth, load(c + v * V::kWidth, n) + acc[i][v], n);
+    }
   }
 }
 
-template <class T, int N>
-void gradient_panel(const WeightGradient<T>& g, const T* gradient, const T* operand, int64_t count,
-                    int64_t column, int64_t begin, int64_t end) {
-  typedef Vec<T> V;
-  for (int64_t m = begin; m < end; m += kGradientTile, gradient += count * kGradientTile) {
-    V acc[kGradientTile][N];
-#pragma GCC unroll 16
-    for (int i = 0; i < kGradientTile; ++i) {
-#pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) acc[i][v] = V(T(0));
+// grad_weight += the products of rows [row, row + count).
+template <class T>
+void add_products(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin, int64_t end,
+                  T* scratch) {
+  constexpr int64_t kWidth = Vec<T>::kWidth;
+  const Operand<T> operand(g, row, count, scratch + kGradientRows * kGradientTile);
+  for (int64_t m = begin; m < end; m += kGradientTile) {
+    const Panel<T> gradient = gradient_columns(g, row, count, m, end, scratch);
+    int64_t column = 0;
+    for (; g.N - column > 2 * kWidth; column += 3 * kWidth) {
+      add_tile<3>(g, gradient, operand.columns(column, 3), count, column, m, end);
     }
-    accumulate<kGradientTile, N>(acc, gradient, 1, kGradientTile, operand, count);
-#pragma GCC unroll 16
-    for (int i = 0; i < kGradientTile; ++i) {
-      if (m + i >= end) break;
-      T* c = g.grad_weight + (m + i + g.rotation) % g.M * g.N + column;
-#pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) {
-        const int64_t n = g.N - column - v * V::kWidth;
-        store(c + v * V::kWidth, load(c + v * V::kWidth, n) + acc[i][v], n);
-      }
+    if (g.N - column > kWidth) {
+      add_tile<2>(g, gradient, operand.columns(column, 2), count, column, m, end);
+    } else if (g.N > column) {
+      add_tile<1>(g, gradient, operand.columns(column, 1), count, column, m, end);
     }
   }
 }
 
 template <class T>
 void weight_gradient(const WeightGradient<T>& g, int64_t begin, int64_t end) {
-  typedef Vec<T> V;
-  T* operand = g.scratch;
-  T* gradient = g.scratch + kGradientRows * 3 * V::kWidth;
+  double* totals = reinterpret_cast<double*>(g.scratch);
+  T* scratch = g.scratch + (end - begin) * (sizeof(double) / sizeof(T));
+  for (int64_t m = 0; m < end - begin; ++m) totals[m] = 0;
   for (int64_t row = 0; row < g.rows; row += kGradientRows) {
     const int64_t count = g.rows - row < kGradientRows ? g.rows - row : kGradientRows;
-    if (g.grad_bias) add_column_sums(g, row, count, begin, end);
-    if (!g.grad_weight) continue;
-    pack_gradient(g, row, count, begin, end, gradient);
-    for (int64_t column = 0; column < g.N;) {
-      const int64_t left = (g.N - column + V::kWidth - 1) / V::kWidth;
-      const int64_t vectors = left < 3 ? left : 3;
-      pack_operand(g, row, count, column, vectors, operand);
-      if (vectors == 1) gradient_panel<T, 1>(g, gradient, operand, count, column, begin, end);
-      if (vectors == 2) gradient_panel<T, 2>(g, gradient, operand, count, column, begin, end);
-      if (vectors == 3) gradient_panel<T, 3>(g, gradient, operand, count, column, begin, end);
-      column += vectors * V::kWidth;
-    }
+    if (g.grad_bias) add_column_sums(g, row, count, begin, end, totals);
+    if (g.grad_weight) add_products(g, row, count, begin, end, scratch);
+  }
+  if (!g.grad_bias) return;
+  for (int64_t m = begin; m < end; ++m) {
+    T& bias = g.grad_bias[(m + g.rotation) % g.M];
+    bias = static_cast<T>(bias + totals[m - begin]);
   }
 }
 

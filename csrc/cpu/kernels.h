@@ -12,6 +12,7 @@ template <class T>
 struct Product {
   const T* a;
   int64_t a_stride;
+  int64_t rotation;  // panel row k multiplies column (k + rotation) % K of a
   const T* panels;
   int64_t panel_vectors;
   T* c;
@@ -32,7 +33,9 @@ struct WeightGradient {
   T* scratch;        // weight_gradient_scratch elements, of this thread
 };
 
-constexpr int64_t kGradientRows = 256;  // rows summed in registers before they are added to memory
+// Rows summed in registers before they are added to memory: near the root of the usual number of rows,
+// where the rounding of a blocked sum is least.
+constexpr int64_t kGradientRows = 128;
 
 template <class T>
 struct KernelTable {
@@ -45,7 +48,7 @@ struct KernelTable {
   void (*product)(const Product<T>&, int64_t begin, int64_t end);
   // Rows [begin, end) of the gradient, counted before rotation.
   void (*weight_gradient)(const WeightGradient<T>&, int64_t begin, int64_t end);
-  int64_t (*weight_gradient_scratch)(int64_t gradient_rows);
+  int64_t (*weight_gradient_scratch)(int64_t gradient_rows, int64_t columns);
   // Element-wise sigmoid and tanh, so that tests can measure their error.
   void (*sigmoid)(const T* x, T* y, int64_t n);
   void (*tanh)(const T* x, T* y, int64_t n);

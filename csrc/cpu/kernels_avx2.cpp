@@ -21,6 +21,12 @@ constexpr int kAccumulators = 12;  // of 16 registers
 FASTRNN_INLINE __m256 fma_raw(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 FASTRNN_INLINE __m256d fma_raw(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
 
+// The instruction returns its second operand if either is NaN.
+FASTRNN_INLINE __m256 min_raw(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+FASTRNN_INLINE __m256d min_raw(__m256d a, __m256d b) { return _mm256_min_pd(a, b); }
+FASTRNN_INLINE __m256 max_raw(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+FASTRNN_INLINE __m256d max_raw(__m256d a, __m256d b) { return _mm256_max_pd(a, b); }
+
 // A window on this table that starts n lanes before its middle has its first n lanes set.
 alignas(64) const int32_t kLaneMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 

@@ -21,6 +21,12 @@ constexpr int kAccumulators = 24;  // of 32 registers
 FASTRNN_INLINE __m512 fma_raw(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
 FASTRNN_INLINE __m512d fma_raw(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
 
+// The instruction returns its second operand if either is NaN.
+FASTRNN_INLINE __m512 min_raw(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
+FASTRNN_INLINE __m512d min_raw(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
+FASTRNN_INLINE __m512 max_raw(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+FASTRNN_INLINE __m512d max_raw(__m512d a, __m512d b) { return _mm512_max_pd(a, b); }
+
 FASTRNN_INLINE __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 
 FASTRNN_INLINE __m512 load_partial_raw(const float* p, int64_t n) {

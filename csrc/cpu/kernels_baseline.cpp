@@ -18,6 +18,15 @@ FASTRNN_INLINE DoubleVector fma_raw(DoubleVector a, DoubleVector b, DoubleVector
   return a * b + c;
 }
 
+template <class Raw>
+FASTRNN_INLINE Raw min_raw(Raw a, Raw b) {
+  return a < b ? a : b;
+}
+template <class Raw>
+FASTRNN_INLINE Raw max_raw(Raw a, Raw b) {
+  return a > b ? a : b;
+}
+
 FASTRNN_INLINE FloatVector load_partial_raw(const float* p, int64_t n) {
   return FloatVector{p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0};
 }

@@ -28,8 +28,8 @@ void pack_forward(const ForwardPanels& p, const T* weight_ih, const T* weight_hh
     for (int64_t g = 0; g < G; ++g) {
       const int64_t input_row = input_gate(p.mode, g) * H + unit, hidden_row = g * H + unit;
       T* to = packed + g * units;
-      transpose_rows(weight_ih + input_row * I, lanes, I, units, to, G * units);
-      transpose_rows(weight_hh + hidden_row * H, lanes, H, units, to + I * G * units, G * units);
+      transpose_rows(weight_hh + hidden_row * H, lanes, H, units, to, G * units);
+      transpose_rows(weight_ih + input_row * I, lanes, I, units, to + H * G * units, G * units);
     }
   }
 }
@@ -51,11 +51,11 @@ void pack_bias(const ForwardPanels& p, const T* bias_ih, const T* bias_hh, T* pa
 }
 
 template <class T>
-void pack_columns(const ColumnPanels& p, const T* matrix, int64_t rotation, T* packed) {
+void pack_columns(const ColumnPanels& p, const T* matrix, T* packed) {
   for (int64_t column = 0; column < p.N; column += p.columns) {
     const int64_t n = std::min(p.N - column, p.columns);
     for (int64_t k = 0; k < p.K; ++k, packed += p.columns) {
-      const T* row = matrix + (k + rotation) % p.K * p.N + column;
+      const T* row = matrix + k * p.N + column;
       std::fill(std::copy(row, row + n, packed), packed + p.columns, T(0));
     }
   }
@@ -65,7 +65,7 @@ template void pack_forward(const ForwardPanels&, const float*, const float*, flo
 template void pack_forward(const ForwardPanels&, const double*, const double*, double*);
 template void pack_bias(const ForwardPanels&, const float*, const float*, float*);
 template void pack_bias(const ForwardPanels&, const double*, const double*, double*);
-template void pack_columns(const ColumnPanels&, const float*, int64_t, float*);
-template void pack_columns(const ColumnPanels&, const double*, int64_t, double*);
+template void pack_columns(const ColumnPanels&, const float*, float*);
+template void pack_columns(const ColumnPanels&, const double*, double*);
 
 }  // namespace fastrnn

@@ -18,8 +18,8 @@ struct ForwardPanels {
   int64_t biases() const { return blocks() * sums(mode) * units(); }
 };
 
-// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][I + H][sum][unit of the block]; the I rows hold
-// input sums [0, G), the H rows hidden sums [S - G, S).
+// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][unit of the block]; the H rows hold
+// hidden sums [S - G, S), the I rows input sums [0, G).
 template <class T>
 void pack_forward(const ForwardPanels& panels, const T* weight_ih, const T* weight_hh, T* packed);
 
@@ -35,8 +35,8 @@ struct ColumnPanels {
   int64_t elements() const { return (N + columns - 1) / columns * columns * K; }
 };
 
-// -> [panel][K][column of the panel]; packed row k is the matrix's row (k + rotation) % K.
+// -> [panel][K][column of the panel].
 template <class T>
-void pack_columns(const ColumnPanels& panels, const T* matrix, int64_t rotation, T* packed);
+void pack_columns(const ColumnPanels& panels, const T* matrix, T* packed);
 
 }  // namespace fastrnn

@@ -25,7 +25,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   const int64_t width = plan.vector_bytes / element_bytes;
   plan.vectors_per_gate = gates(mode) == 1 ? panel_vectors(H, width) : 1;
   plan.hidden_panel = panel_vectors(H, width);
-  plan.input_panel = panel_vectors(I, width);
+  plan.input_panel = panel_vectors(I, machine.vector_bytes / element_bytes);
   // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
   // pass once per step for as many rows as there are.
   const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;

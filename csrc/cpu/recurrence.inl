@@ -18,15 +18,12 @@ struct ForwardTile {
     constexpr int G = Cell::kGates, S = Cell::kSums;
     const auto [_, B, I, H] = layer.shape;
     V sum[M][S * U];
-#pragma GCC unroll 16
-    for (int v = 0; v < S * U; ++v) {
-      const V b = load(bias + v * V::kWidth);
-#pragma GCC unroll 16
-      for (int r = 0; r < M; ++r) sum[r][v] = b;
-    }
+    set_zero(sum);
     const T* h_prev = (previous < 0 ? layer.hx : layer.output + previous * B * H) + row * H;
-    accumulate<M, G * U>(sum, layer.input.at(t, row), layer.input.row_stride, 1, weights, I);
-    accumulate<M, G * U, (S - G) * U>(sum, h_prev, H, 1, weights + I * G * U * V::kWidth, H);
+    constexpr int64_t kPanel = G * U * V::kWidth;
+    accumulate<M, G * U, (S - G) * U>(sum, h_prev, H, 1, {weights, kPanel}, H);
+    accumulate<M, G * U>(sum, layer.input.at(t, row), layer.input.row_stride, 1,
+                         {weights + H * kPanel, kPanel}, I);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 4
@@ -37,6 +34,10 @@ struct ForwardTile {
     }
   }
 
+  FASTRNN_INLINE const T* bias_of(int s, int64_t j) const {
+    return bias + s * U * Vec<T>::kWidth + (j - unit);
+  }
+
   // The cell of one vector of units: its sums stand U apart.
   FASTRNN_INLINE void finish(const Vec<T>* sums, int64_t row, int64_t j, const T* h_prev) const {
     typedef Vec<T> V;
@@ -44,7 +45,7 @@ struct ForwardTile {
     const int64_t B = layer.shape.B, H = layer.shape.H, n = H - j;
     V sum[S], state[Cell::kStates], saved[K + 1];
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) sum[s] = sums[s * U];
+    for (int s = 0; s < S; ++s) sum[s] = sums[s * U] + load(bias_of(s, j));
     state[0] = load(h_prev, n);
     if constexpr (Cell::kStates > 1) state[1] = load(layer.c_n + row * H + j, n);
     Cell::forward(sum, state, saved);
@@ -148,8 +149,8 @@ void backward_rows(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
     const int64_t t = layer.direction.time(step);
     backward_cell<Cell>(layer, t, step > 0 ? layer.direction.time(step - 1) : -1, begin, end);
     const T* grad_hidden = layer.grad_sums + t * B * S * H + (S - G) * H;
-    product(Product<T>{grad_hidden, S * H, layer.weights, layer.panel_vectors, layer.grad_h, H, G * H,
-                       H, true},
+    product(Product<T>{grad_hidden, S * H, 0, layer.weights, layer.panel_vectors, layer.grad_h, H,
+                       G * H, H, true},
             begin, end);
   }
 }

@@ -1,34 +1,16 @@
 #include "run.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "kernels.h"
 #include "machine.h"
 #include "pack.h"
 #include "plan.h"
+#include "scratch.h"
 #include "threads.h"
 
 namespace fastrnn {
 namespace {
-
-// Memory of the calling thread, not initialised, aligned to a cache line.
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(int64_t elements)
-      : data_(static_cast<T*>(::operator new(elements * sizeof(T), kAlignment))) {}
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { ::operator delete(data_, kAlignment); }
-  operator T*() const { return data_; }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  T* data_;
-};
 
 // One backward pass, after the recurrence: what the gradients of the sums give.
 template <class T>
@@ -48,9 +30,11 @@ struct SumGradients {
     const auto [T_, B, I, H] = shape;
     const ColumnPanels panels{columns(), I, plan.input_panel * kernels.width};
     const Scratch<T> packed(panels.elements());
-    pack_columns<T>(panels, weight_ih, input_rotation(), packed);
-    const Product<T> product{grad_sums, stride(),  packed, plan.input_panel, grad_input,
-                             I,         columns(), I,      false};
+    pack_columns<T>(panels, weight_ih, packed);
+    // In the order of weight_ih: GRU's large gradients, those of n, are added last.
+    const int64_t rotation = columns() - input_rotation();
+    const Product<T> product{grad_sums,  stride(), rotation,  packed, plan.input_panel,
+                             grad_input, I,        columns(), I,      false};
     parallel_for(T_ * B, T_ * plan.rows_per_thread, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row += kProductRows) {
         kernels.product(product, row, std::min(end, row + kProductRows));
@@ -86,7 +70,7 @@ struct SumGradients {
     const int64_t grain = std::max<int64_t>(1, kGradientFlopPerThread / std::max<int64_t>(flop_per_tile, 1));
     parallel_for(tiles, grain, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * tile, last = std::min(end * tile, gradient.M);
-      const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first));
+      const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, gradient.N));
       WeightGradient<T> part = gradient;
       part.scratch = scratch;
       kernels.weight_gradient(part, first, last);
@@ -125,7 +109,7 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
   {
     const ColumnPanels panels{gates(mode) * H, H, plan.hidden_panel * kernels.width};
     const Scratch<T> packed(panels.elements());
-    pack_columns<T>(panels, weights.weight_hh, 0, packed);
+    pack_columns<T>(panels, weights.weight_hh, packed);
     layer.weights = packed;
     layer.row_block = plan.row_block;
     layer.panel_vectors = plan.hidden_panel;
@@ -134,13 +118,17 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
     parallel_for(B, plan.rows_per_thread,
                  [&](int64_t begin, int64_t end) { backward(layer, begin, end); });
   }
-  const SumGradients<T> sum_gradients{kernels, mode, layer.shape, grad_sums};
+  const KernelTable<T>& widest = kernels_for(current_machine().vector_bytes).table<T>();
+  const SumGradients<T> sum_gradients{widest, mode, layer.shape, grad_sums};
   if (gradients.input) sum_gradients.to_input(plan, weights.weight_ih, gradients.input);
   if (gradients.weight_ih || gradients.bias_ih) {
     sum_gradients.to_input_weights(input, gradients.weight_ih, gradients.bias_ih);
   }
-  if (gradients.weight_hh || gradients.bias_hh) {
-    sum_gradients.to_hidden_weights(layer, gradients.weight_hh, gradients.bias_hh);
+  // Where both products feed the same sums, so do both biases.
+  const bool same_bias = gradients.bias_ih && gradients.bias_hh && gates(mode) == sums(mode);
+  if (same_bias) std::copy_n(gradients.bias_ih, gates(mode) * H, gradients.bias_hh);
+  if (gradients.weight_hh || (gradients.bias_hh && !same_bias)) {
+    sum_gradients.to_hidden_weights(layer, gradients.weight_hh, same_bias ? nullptr : gradients.bias_hh);
   }
 }
 

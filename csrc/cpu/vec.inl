@@ -1,8 +1,8 @@
 // Vec<T>: a SIMD vector of T with the functions cells.h asks for.
 //
 // Included once per instruction set, after its target pragma and after the file has defined
-// kVectorBytes and, for Vec<float> and Vec<double>: fma_raw, load_partial_raw, store_partial_raw and
-// pin_raw. Everything here is internal to that file: code compiled for AVX-512 must never be the copy
+// kVectorBytes and, for the vectors of float and of double: fma_raw, load_partial_raw,
+// store_partial_raw, pin_raw, and min_raw and max_raw that return the second operand if either is NaN. Everything here is internal to that file: code compiled for AVX-512 must never be the copy
 // that the linker keeps for all.
 #pragma once
 
@@ -44,13 +44,8 @@ struct Vec {
   FASTRNN_INLINE friend Vec operator/(Vec a, Vec b) { return a.raw / b.raw; }
   FASTRNN_INLINE friend Vec operator-(Vec a) { return -a.raw; }
   FASTRNN_INLINE friend Vec fma(Vec a, Vec b, Vec c) { return fma_raw(a.raw, b.raw, c.raw); }
-  // NaN compares false, so the second operand of ?: must be the one that may be NaN.
-  FASTRNN_INLINE friend Vec min_keep_nan(Vec a, Vec limit) {
-    return a.raw > limit.raw ? limit.raw : a.raw;
-  }
-  FASTRNN_INLINE friend Vec max_keep_nan(Vec a, Vec limit) {
-    return a.raw < limit.raw ? limit.raw : a.raw;
-  }
+  FASTRNN_INLINE friend Vec min_keep_nan(Vec a, Vec limit) { return min_raw(limit.raw, a.raw); }
+  FASTRNN_INLINE friend Vec max_keep_nan(Vec a, Vec limit) { return max_raw(limit.raw, a.raw); }
   FASTRNN_INLINE friend Vec step(Vec a) { return a.raw <= Raw{} ? Raw{} : Vec(T(1)).raw; }
 };
 
