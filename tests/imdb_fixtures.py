@@ -74,3 +74,13 @@ def write_npz(path: Path, train: list[list[int]], test: list[list[int]]) -> Path
         arrays[f"y_{split}"] = (np.arange(len(documents)) < len(documents) / 2).astype(np.int64)
     np.savez(path, **arrays)
     return path
+
+
+class Spring:
+    """Tells by a file that it was unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.mark,)

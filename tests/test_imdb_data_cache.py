@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from imdb_fixtures import TINY, members_of, write_archive, write_tree
+from imdb_fixtures import TINY, Spring, members_of, write_archive, write_tree
 
 from fastrnn.imdb import cache, sources
 from fastrnn.imdb.corpus import Corpus, load_corpus
@@ -125,9 +125,10 @@ def test_damaged_cache_file_is_made_anew(
 
 
 def test_pickle_in_a_cache_file_is_not_opened(tmp_path: Path) -> None:
-    path = tmp_path / "tokens.npz"
-    np.savez(path, train_words=np.array([{}], object))
+    path, mark = tmp_path / "tokens.npz", tmp_path / "sprung"
+    np.savez(path, train_words=np.array([Spring(mark)], object))
     assert cache.load(path) is None
+    assert not mark.exists()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -20,6 +20,7 @@ from imdb_fixtures import (
     TINY_TEST,
     TINY_TRAIN,
     TINY_VOCABULARY,
+    Spring,
     members_of,
     regular,
     special,
@@ -434,16 +435,6 @@ def test_npz_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "imdb_word_index.json").write_text("{}")
     with pytest.raises(DataError, match=r"imdb_word_index\.json: must be .* md5 .* or remove it"):
         load_corpus(npz)
-
-
-class Spring:
-    """Tells by a file that it was unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.mark,)
 
 
 def test_unknown_npz_is_refused_before_anything_is_unpickled(tmp_path: Path) -> None:

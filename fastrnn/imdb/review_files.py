@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,17 +32,19 @@ def find_root(path: Path) -> Path | None:
     return None
 
 
-def list_folder(folder: Path) -> list[Path]:
+def list_folder(folder: Path) -> list[os.DirEntry[str]]:
     """The review files of one folder, sorted by name; what does not end in .txt is passed over."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {_WANTED}")
-    return sorted(path for path in folder.iterdir() if path.suffix == ".txt")
+    with os.scandir(folder) as entries:  # twice as fast as Path.iterdir, which matters for 50,000
+        reviews = [entry for entry in entries if entry.name.endswith(".txt")]
+    return sorted(reviews, key=lambda entry: entry.name)
 
 
 def read_folders(root: Path) -> ReviewFiles:
     """Read the four folders of reviews under ``root`` into memory and check them."""
     files = {
-        folder: {path.name: _read_review(path) for path in list_folder(root / folder)}
+        folder: {entry.name: _read_review(entry) for entry in list_folder(root / folder)}
         for folder in FOLDERS
     }
     check(files, str(root))
@@ -92,13 +95,14 @@ def texts_and_labels(files: ReviewFiles, split: Split) -> tuple[list[str], list[
     return texts, labels
 
 
-def _read_review(path: Path) -> bytes:
-    size = path.stat().st_size
-    if not path.is_file() or size > MAX_REVIEW_BYTES:
+def _read_review(entry: os.DirEntry[str]) -> bytes:
+    size = entry.stat().st_size
+    if not entry.is_file() or size > MAX_REVIEW_BYTES:
         raise DataError(
-            f"{path}: a review must be a file of at most {MAX_REVIEW_BYTES:,} bytes, got {size:,}"
+            f"{entry.path}: a review must be a file of at most {MAX_REVIEW_BYTES:,} bytes, "
+            f"got {size:,}"
         )
-    return path.read_bytes()
+    return Path(entry).read_bytes()
 
 
 def _check_names(names: Iterable[str], where: str) -> None:

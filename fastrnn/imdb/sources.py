@@ -92,9 +92,10 @@ def _folder_fingerprint(root: Path) -> str:
     """Stands for the content without reading 50,000 files: place, names, sizes and times."""
     digest = hashlib.sha256(os.fsencode(root.resolve()))
     for folder in review_files.FOLDERS:
-        for path in review_files.list_folder(root / folder):
-            status = path.stat()
-            digest.update(f"{folder}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        for entry in review_files.list_folder(root / folder):
+            status = entry.stat()
+            line = f"{folder}/{entry.name} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(os.fsencode(line))
     return digest.hexdigest()
 
 

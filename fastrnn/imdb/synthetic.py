@@ -41,7 +41,7 @@ def synthetic_reviews(train: int = 2000, test: int = 2000, seed: int = 0) -> Rev
 
     Example:
         >>> sorted(synthetic_reviews(train=2, test=4)["test/pos"])
-        ['0_10.txt', '1_8.txt']
+        ['0_8.txt', '1_9.txt']
     """
     sizes = {"train": train, "test": test}
     for split, size in sizes.items():
