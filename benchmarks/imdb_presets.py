@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
 
+from benchmarks import readme
 from benchmarks.report import machine, save
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
-from fastrnn.imdb.files import replacing
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.presets import PRESETS, configure
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.training import train
 
-README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).parent / "results" / "imdb_presets.json"
-MARKS = ("<!-- imdb-presets:begin -->\n", "<!-- imdb-presets:end -->")
+TABLE = "imdb-presets"
 BACKENDS = get_args(get_type_hints(Config)["backend"])
 
 Row = dict[str, Any]
@@ -92,19 +91,6 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put_between(page: str, text: str, marks: Sequence[str]) -> str:
-    """Returns `page` with `text` instead of what stands between the marks.
-
-    Raises:
-        ValueError: the page does not hold each of the two marks once, in order.
-    """
-    before, begin, rest = page.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not end or marks[0] in rest or marks[1] in after:
-        raise ValueError(f"the page must hold {marks[0].strip()} and then {marks[1]}, once each")
-    return before + begin + text + end + after
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Trains all presets and prints each as it is done."""
     if options.threads:
@@ -135,14 +121,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
-    parser.add_argument("--readme", type=Path, default=README, help="page to put the table into")
+    parser.add_argument(
+        "--readme", type=Path, default=readme.README, help="page to put the table into"
+    )
     options = parser.parse_args(argv)
-    put_between(options.readme.read_text(), "", MARKS)  # fails before the work, not after it
+    readme.split(options.readme.read_text(), TABLE)  # fails before the work, not after it
     results = run(options)
     save(options.results, results)
-    page = put_between(options.readme.read_text(), markdown(results), MARKS)
-    with replacing(options.readme) as file:
-        file.write(page.encode())
+    readme.put(options.readme, TABLE, markdown(results))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+
 import pytest
 
 from fastrnn.imdb.config import Config
@@ -104,3 +107,10 @@ def test_config_survives_a_round_trip_and_refuses_unknown_fields():
     assert Config.from_dict(config.to_dict()) == config
     with pytest.raises(DataError, match="missing or unknown: colour"):
         Config.from_dict({**config.to_dict(), "colour": "red"})
+
+
+@pytest.mark.parametrize("name", ["config", "presets", "model", "runs"])
+def test_examples_in_the_documentation(name):
+    result = doctest.testmod(importlib.import_module(f"fastrnn.imdb.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -36,9 +36,8 @@ class RunFolder:
         DataError: there is something at `path` already.
 
     Example:
-        >>> folder = RunFolder(getfixture("tmp_path") / "run")
-        >>> folder.last.name
-        'last.pt'
+        >>> RunFolder(Path("runs") / "first").last.as_posix()
+        'runs/first/last.pt'
     """
 
     def __init__(self, path: Path) -> None:
