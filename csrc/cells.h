@@ -1,14 +1,15 @@
 // The gate maths of the cells, forward and backward: the only place it is written.
 //
 // A cell turns the S = kSums pre-activations of one hidden unit into its new state. `V` is whatever
-// the caller computes with (a SIMD vector, a float, a double); it needs + - * /, fma(a, b, c) = a*b+c,
-// sigmoid and tanh found by argument-dependent lookup. Every a*b+c is spelled fma, so that a row gets
-// the same bits whichever tile, thread or tail computes it.
+// the caller computes with (a SIMD vector, a float, a double); it needs + - * /, fma(a, b, c) =
+// a*b+c, sigmoid and tanh found by argument-dependent lookup. Every a*b+c is spelled fma, so that a
+// row gets the same bits whichever tile, thread or tail computes it.
 //
-// The input product (weight_ih x) feeds sums [0, kGates), the hidden product (weight_hh h) feeds sums
-// [kSums - kGates, kSums). They coincide except for GRU, whose reset gate acts on the hidden product
-// of n alone (torch and cuDNN apply it after the matrix product, unlike Cho et al. 2014); its sums are
-// n of the input, r, z, n of the hidden state. Hence both products are contiguous ranges of the sums.
+// The input product (weight_ih x) feeds sums [0, kGates), the hidden product (weight_hh h) feeds
+// sums [kSums - kGates, kSums). They coincide except for GRU, whose reset gate acts on the hidden
+// product of n alone (torch and cuDNN apply it after the matrix product, unlike Cho et al. 2014);
+// its sums are n of the input, r, z, n of the hidden state. Hence both products are contiguous
+// ranges of the sums.
 #pragma once
 
 #include "layer.h"
@@ -41,7 +42,8 @@ struct Relu {
 // h = activation(sum); Elman 1990.
 template <class Activation>
 struct Elman {
-  static constexpr int kGates = 1, kSums = 1, kStates = 1, kSaved = reserve_per_unit(Mode::kRnnTanh);
+  static constexpr int kGates = 1, kSums = 1, kStates = 1,
+                       kSaved = reserve_per_unit(Mode::kRnnTanh);
 
   // state: h_prev in, h out.
   template <class V>
@@ -58,7 +60,8 @@ struct Elman {
   }
 };
 
-// Gates i, f, g, o; states h, c; Hochreiter and Schmidhuber 1997 with forget gate, as torch.nn.LSTM.
+// Gates i, f, g, o; states h, c; Hochreiter and Schmidhuber 1997 with forget gate, as
+// torch.nn.LSTM.
 struct Lstm {
   static constexpr int kGates = 4, kSums = 4, kStates = 2, kSaved = reserve_per_unit(Mode::kLstm);
 

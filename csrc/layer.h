@@ -1,8 +1,8 @@
 // One layer, one direction, as the kernels see it: sizes, strides and pointers; no torch.
 //
-// T steps, B batch, I input, H hidden; G gates and S sums of the cell (cells.h). All pointers are to
-// elements of the layer's dtype; none of the written arrays may overlap another array. Null pointers
-// are allowed only where said.
+// T steps, B batch, I input, H hidden; G gates and S sums of the cell (cells.h). All pointers are
+// to elements of the layer's dtype; none of the written arrays may overlap another array. Null
+// pointers are allowed only where said.
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,7 @@ struct LayerForward {
   T* output;                 // (T, B, H)
   T* h_n;                    // (B, H)
   T* c_n;                    // (B, H), LSTM; else null. Holds c of the current step meanwhile
-  T* reserve;                // (T, B, reserve_per_unit, H), or null when backward will not be asked for
+  T* reserve;  // (T, B, reserve_per_unit, H), or null when backward will not be asked for
 };
 
 template <class T>

@@ -1,7 +1,5 @@
-// The two ops, `fastrnn::_layer_forward` and `fastrnn::_layer_backward`, and the Python module that
-// tells about the build and the CPU. Checks here guard memory; texts equal to torch's come from Python.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+// The two ops, `fastrnn::_layer_forward` and `fastrnn::_layer_backward`: checks, allocation, calls.
+// Checks here guard memory; texts equal to torch's come from Python.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -12,12 +10,10 @@
 #include <array>
 #include <cstring>
 #include <initializer_list>
-#include <map>
 #include <optional>
 #include <string>
 #include <tuple>
 
-#include "cpu/machine.h"
 #include "cpu/run.h"
 #include "layer.h"
 
@@ -48,7 +44,8 @@ Tensor empty(Sizes sizes, ScalarType dtype) {
   for (size_t i = sizes.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes.begin()[i];
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      sizes.size(), sizes.begin(), strides.data(), dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
+      sizes.size(), sizes.begin(), strides.data(),
+      dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
       aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
@@ -116,7 +113,8 @@ struct Layer {
     check(hx_, "hx", {B, H}, input_);
     check(weight_ih_, "weight_ih", {rows, I}, input_);
     check(weight_hh_, "weight_hh", {rows, H}, input_);
-    STD_TORCH_CHECK(cx_.has_value() == has_cell_state(mode), "cx must be given for LSTM and only then");
+    STD_TORCH_CHECK(cx_.has_value() == has_cell_state(mode),
+                    "cx must be given for LSTM and only then");
     if (cx_) check(*cx_, "cx", {B, H}, input_);
     input = with_contiguous_features(input_);
     hx = dense(hx_);
@@ -126,14 +124,13 @@ struct Layer {
   }
 
   ScalarType dtype() const { return input.scalar_type(); }
-  int64_t reserve_size() const {
-    return shape.T * shape.B * shape.H * reserve_per_unit(mode);
-  }
+  int64_t reserve_size() const { return shape.T * shape.B * shape.H * reserve_per_unit(mode); }
   Tensor none() const { return empty({0}, dtype()); }
   Tensor state() const { return empty({shape.B, shape.H}, dtype()); }
 
   template <class T>
-  Weights<T> weights(const std::optional<Tensor>& bias_ih, const std::optional<Tensor>& bias_hh) const {
+  Weights<T> weights(const std::optional<Tensor>& bias_ih,
+                     const std::optional<Tensor>& bias_hh) const {
     return {data<T>(weight_ih), data<T>(weight_hh), data<T>(bias_ih), data<T>(bias_hh)};
   }
 
@@ -182,7 +179,8 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 Tensor gradient(bool wanted, Sizes sizes, const Layer& layer) {
   if (!wanted) return layer.none();
   Tensor tensor = empty(sizes, layer.dtype());
-  if (tensor.numel() > 0) std::memset(tensor.mutable_data_ptr(), 0, tensor.numel() * tensor.element_size());
+  if (tensor.numel() > 0)
+    std::memset(tensor.mutable_data_ptr(), 0, tensor.numel() * tensor.element_size());
   return tensor;
 }
 
@@ -194,11 +192,10 @@ Tensor state_gradient(const std::optional<Tensor>& grad, const char* name, const
 }
 
 Results layer_backward(const std::optional<Tensor>& grad_output,
-                       const std::optional<Tensor>& grad_h_n,
-                       const std::optional<Tensor>& grad_c_n, const Tensor& input, const Tensor& hx,
-                       const std::optional<Tensor>& cx, const Tensor& weight_ih,
-                       const Tensor& weight_hh, const Tensor& output, const Tensor& reserve,
-                       int64_t mode, bool reverse, int64_t wanted) {
+                       const std::optional<Tensor>& grad_h_n, const std::optional<Tensor>& grad_c_n,
+                       const Tensor& input, const Tensor& hx, const std::optional<Tensor>& cx,
+                       const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& output,
+                       const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted) {
   const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh);
   const auto [T, B, I, H] = layer.shape;
   const int64_t rows = gates(layer.mode) * H;
@@ -264,18 +261,5 @@ STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) {
   m.impl("_layer_backward", TORCH_BOX(&layer_backward));
 }
 
-std::map<std::string, std::string> build_info() {
-  return {{"torch", FASTRNN_TORCH_VERSION}, {"compiler", __VERSION__}, {"cuda", "none"}};
-}
-
 }  // namespace
-
-PYBIND11_MODULE(_C, m) {
-  m.doc() = "Kernels of fastrnn: registers the ops fastrnn::_layer_*; facts about the build and the CPU.";
-  m.def("cpu_isa", &current_isa, "The instruction set in use.");
-  m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
-  m.def("set_cpu_isa", &set_isa, "Use another of them, for the whole process.");
-  m.def("build_info", &build_info, "torch, compiler and CUDA toolkit of the build.");
-}
-
 }  // namespace fastrnn

@@ -1,5 +1,5 @@
-// Register-tiled matrix products on packed panels: the one inner loop of all kernels, the product that
-// backward needs, and the weight gradient.
+// Register-tiled matrix products on packed panels: the one inner loop of all kernels, the product
+// that backward needs, and the weight gradient.
 #pragma once
 
 namespace fastrnn {
@@ -13,9 +13,9 @@ struct Panel {
 };
 
 // acc[r][kFirst + v] += sum over k of a[r*row_stride + k*k_stride] * panel[k][v].
-// Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is in.
-// Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every partial
-// sum is rounded to its own size, so the small terms must come first.
+// Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is
+// in. Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every
+// partial sum is rounded to its own size, so the small terms must come first.
 template <int M, int N, int kFirst = 0, class T, int kTotal>
 FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row_stride,
                                int64_t k_stride, const Panel<T>& panel, int64_t K) {
@@ -83,7 +83,8 @@ struct ProductTile {
     typedef Vec<T> V;
     V acc[M][N];
     set_zero(acc);
-    accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1, {panel, N * V::kWidth}, count);
+    accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1, {panel, N * V::kWidth},
+                     count);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 16
@@ -133,14 +134,15 @@ int64_t weight_gradient_scratch(int64_t gradient_rows, int64_t columns) {
   return kGradientRows * (kGradientTile + padded) + totals;
 }
 
-// Rows this close together are read where they are; copying them would cost more than it gains. Rows
-// further apart fall into few sets of the first-level cache and are packed.
+// Rows this close together are read where they are; copying them would cost more than it gains.
+// Rows further apart fall into few sets of the first-level cache and are packed.
 constexpr int64_t kNearRowBytes = 256;
 
-// kGradientTile columns from m on of grad_sums' rows [row, row + count), zeros from column `end` on.
+// kGradientTile columns from m on of grad_sums' rows [row, row + count), zeros from column `end`
+// on.
 template <class T>
-Panel<T> gradient_columns(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t m, int64_t end,
-                          T* packed) {
+Panel<T> gradient_columns(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t m,
+                          int64_t end, T* packed) {
   const T* source = g.grad_sums + row * g.grad_stride + m;
   const bool whole = end - m >= kGradientTile;
   if (whole && g.grad_stride * int64_t(sizeof(T)) <= kNearRowBytes) return {source, g.grad_stride};
@@ -155,8 +157,8 @@ Panel<T> gradient_columns(const WeightGradient<T>& g, int64_t row, int64_t count
   return {packed, kGradientTile};
 }
 
-// totals += sums of columns [begin, end) over rows [row, row + count). In double: a bias gradient is
-// one long sum, and torch's is a cascade of short ones.
+// totals += sums of columns [begin, end) over rows [row, row + count). In double: a bias gradient
+// is one long sum, and torch's is a cascade of short ones.
 template <class T>
 void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin,
                      int64_t end, double* totals) {
@@ -164,15 +166,16 @@ void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int
     const int64_t n = end - m;
     const T* source = g.grad_sums + row * g.grad_stride + m;
     Vec<T> sum[4] = {T(0), T(0), T(0), T(0)};  // four chains hide the latency of the addition
-    for (int64_t r = 0; r < count; ++r) sum[r % 4] = sum[r % 4] + load(source + r * g.grad_stride, n);
+    for (int64_t r = 0; r < count; ++r)
+      sum[r % 4] = sum[r % 4] + load(source + r * g.grad_stride, n);
     T lanes[Vec<T>::kWidth];
     store(lanes, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     for (int64_t i = 0; i < Vec<T>::kWidth && i < n; ++i) totals[m - begin + i] += lanes[i];
   }
 }
 
-// The operand's rows [row, row + count) as a right-hand side: where they are, or packed in panels of
-// three vectors of columns, the last as wide as what is left.
+// The operand's rows [row, row + count) as a right-hand side: where they are, or packed in panels
+// of three vectors of columns, the last as wide as what is left.
 template <class T>
 struct Operand {
   typedef Vec<T> V;
@@ -212,7 +215,8 @@ struct Operand {
   }
 };
 
-// Adds the products of `count` rows to N vectors of columns of gradient rows m to m + kGradientTile.
+// Adds the products of `count` rows to N vectors of columns of gradient rows m to m +
+// kGradientTile.
 template <int N, class T>
 void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<T>& operand,
               int64_t count, int64_t column, int64_t m, int64_t end) {
@@ -234,8 +238,8 @@ void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<
 
 // grad_weight += the products of rows [row, row + count).
 template <class T>
-void add_products(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin, int64_t end,
-                  T* scratch) {
+void add_products(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin,
+                  int64_t end, T* scratch) {
   constexpr int64_t kWidth = Vec<T>::kWidth;
   const Operand<T> operand(g, row, count, scratch + kGradientRows * kGradientTile);
   for (int64_t m = begin; m < end; m += kGradientTile) {

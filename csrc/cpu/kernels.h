@@ -20,7 +20,8 @@ struct Product {
   bool accumulate;
 };
 
-// grad_weight (M, N) += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) += column sums.
+// grad_weight (M, N) += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) += column
+// sums.
 template <class T>
 struct WeightGradient {
   const T* grad_sums;  // (rows, M)
@@ -33,8 +34,8 @@ struct WeightGradient {
   T* scratch;        // weight_gradient_scratch elements, of this thread
 };
 
-// Rows summed in registers before they are added to memory: near the root of the usual number of rows,
-// where the rounding of a blocked sum is least.
+// Rows summed in registers before they are added to memory: near the root of the usual number of
+// rows, where the rounding of a blocked sum is least.
 constexpr int64_t kGradientRows = 128;
 
 template <class T>

@@ -1,13 +1,12 @@
-// All kernels of one instruction set, and their table. Included last by a kernels_*.cpp; nothing here
-// or below may include a standard header, whose inline functions would be compiled for this target and
-// could be the copy that the linker keeps for every caller.
+// All kernels of one instruction set, and their table. Included last by a kernels_*.cpp; nothing
+// here or below may include a standard header, whose inline functions would be compiled for this
+// target and could be the copy that the linker keeps for every caller.
 #pragma once
 
 #include "vec.inl"
 
 // cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
 #include "../cells.h"
-
 #include "gemm.inl"
 #include "recurrence.inl"
 

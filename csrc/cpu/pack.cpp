@@ -5,8 +5,8 @@
 namespace fastrnn {
 namespace {
 
-// to[k * stride + l] = from[l * K + k] for `lanes` rows l, zero for lanes up to `width`. Blocks of k
-// keep both sides in cache.
+// to[k * stride + l] = from[l * K + k] for `lanes` rows l, zero for lanes up to `width`. Blocks of
+// k keep both sides in cache.
 template <class T>
 void transpose_rows(const T* from, int64_t lanes, int64_t K, int64_t width, T* to, int64_t stride) {
   constexpr int64_t kBlock = 16;

@@ -1,5 +1,5 @@
-// Weights in the order the kernels read them: panels of whole vectors, zero-padded, so that the inner
-// loops know no tails. Done once a call, never per step.
+// Weights in the order the kernels read them: panels of whole vectors, zero-padded, so that the
+// inner loops know no tails. Done once a call, never per step.
 #pragma once
 
 #include "../layer.h"
@@ -18,8 +18,8 @@ struct ForwardPanels {
   int64_t biases() const { return blocks() * sums(mode) * units(); }
 };
 
-// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][unit of the block]; the H rows hold
-// hidden sums [S - G, S), the I rows input sums [0, G).
+// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][unit of the block]; the H rows
+// hold hidden sums [S - G, S), the I rows input sums [0, G).
 template <class T>
 void pack_forward(const ForwardPanels& panels, const T* weight_ih, const T* weight_hh, T* packed);
 

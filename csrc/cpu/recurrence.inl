@@ -1,5 +1,5 @@
-// The recurrences. Forward: both matrix products and the cell of a tile of rows by a block of hidden
-// units stay in registers. Backward: the cell's derivative of one step, then one product.
+// The recurrences. Forward: both matrix products and the cell of a tile of rows by a block of
+// hidden units stay in registers. Backward: the cell's derivative of one step, then one product.
 #pragma once
 
 namespace fastrnn {
@@ -105,8 +105,8 @@ void forward(const LayerForward<T>& layer, int64_t begin, int64_t end) {
   for_row_blocks(layer, begin, end, forward_rows<Cell, T, 1>);
 }
 
-// The cell's derivative at time t; grad_h and grad_c turn from those of the new state to those of the
-// previous one, less what flows through the hidden product.
+// The cell's derivative at time t; grad_h and grad_c turn from those of the new state to those of
+// the previous one, less what flows through the hidden product.
 template <class Cell, class T>
 void backward_cell(const LayerBackward<T>& layer, int64_t t, int64_t previous, int64_t begin,
                    int64_t end) {

@@ -53,21 +53,23 @@ struct SumGradients {
     const int64_t first = layer.direction.time(0), rest = layer.direction.reverse ? 0 : 1;
     const Sequence<const T> hx{layer.hx, B * H, H};
     const Sequence<const T> outputs{layer.output + (1 - rest) * B * H, B * H, H};
-    to_weights({of_hidden() + first * B * stride(), stride(), hx, B, B, columns(), H, 0, grad_weight,
-                grad_bias, nullptr});
-    to_weights({of_hidden() + rest * B * stride(), stride(), outputs, B, (T_ - 1) * B, columns(), H, 0,
+    to_weights({of_hidden() + first * B * stride(), stride(), hx, B, B, columns(), H, 0,
                 grad_weight, grad_bias, nullptr});
+    to_weights({of_hidden() + rest * B * stride(), stride(), outputs, B, (T_ - 1) * B, columns(), H,
+                0, grad_weight, grad_bias, nullptr});
   }
 
  private:
-  static constexpr int64_t kProductRows = 96;  // rows of the gradient that stay in L2 for all panels
+  static constexpr int64_t kProductRows =
+      96;  // rows of the gradient that stay in L2 for all panels
 
   // Threads share the rows of the gradient, not those of the sum: each element is one thread's.
   void to_weights(const WeightGradient<T>& gradient) const {
     if (gradient.rows == 0) return;
     const int64_t tile = kernels.gradient_rows, tiles = (gradient.M + tile - 1) / tile;
     const int64_t flop_per_tile = 2 * gradient.rows * gradient.N * tile;
-    const int64_t grain = std::max<int64_t>(1, kGradientFlopPerThread / std::max<int64_t>(flop_per_tile, 1));
+    const int64_t grain =
+        std::max<int64_t>(1, kGradientFlopPerThread / std::max<int64_t>(flop_per_tile, 1));
     parallel_for(tiles, grain, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * tile, last = std::min(end * tile, gradient.M);
       const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, gradient.N));
@@ -128,7 +130,8 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
   const bool same_bias = gradients.bias_ih && gradients.bias_hh && gates(mode) == sums(mode);
   if (same_bias) std::copy_n(gradients.bias_ih, gates(mode) * H, gradients.bias_hh);
   if (gradients.weight_hh || (gradients.bias_hh && !same_bias)) {
-    sum_gradients.to_hidden_weights(layer, gradients.weight_hh, same_bias ? nullptr : gradients.bias_hh);
+    sum_gradients.to_hidden_weights(layer, gradients.weight_hh,
+                                    same_bias ? nullptr : gradients.bias_hh);
   }
 }
 

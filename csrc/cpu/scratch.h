@@ -1,5 +1,5 @@
-// Scratch memory that a thread keeps from call to call: fresh memory costs a page fault per 4 KiB, at
-// small sizes more than the work done in it.
+// Scratch memory that a thread keeps from call to call: fresh memory costs a page fault per 4 KiB,
+// at small sizes more than the work done in it.
 #pragma once
 
 #include <cstddef>

@@ -1,0 +1,61 @@
+// The Python module fastrnn._C: loading it registers the ops (ops.cpp); its functions tell about
+// the build and the CPU, and let tests reach what no op shows.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <map>
+#include <string>
+
+#include "cpu/machine.h"
+#include "cpu/plan.h"
+#include "layer.h"
+
+namespace fastrnn {
+namespace {
+
+namespace py = pybind11;
+
+std::map<std::string, std::string> build_info() {
+  return {{"torch", FASTRNN_TORCH_VERSION}, {"compiler", __VERSION__}, {"cuda", "none"}};
+}
+
+// sigmoid or tanh of every element, by the vector code of the instruction set in use.
+template <class T>
+py::array_t<T> activation(const std::string& name, const py::array_t<T, py::array::c_style>& x) {
+  const KernelTable<T>& kernels = kernels_named(current_isa()).table<T>();
+  if (name != "sigmoid" && name != "tanh") {
+    throw py::value_error("activation must be 'sigmoid' or 'tanh', got '" + name + "'");
+  }
+  py::array_t<T> y(x.size());
+  (name == "tanh" ? kernels.tanh : kernels.sigmoid)(x.data(), y.mutable_data(), x.size());
+  return y;
+}
+
+std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
+                                    int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes) {
+  if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
+  const Plan plan =
+      plan_layer(static_cast<Mode>(mode), {T, B, I, H}, element_bytes, {vector_bytes, l2_bytes});
+  return {{"vector_bytes", plan.vector_bytes}, {"vectors_per_gate", plan.vectors_per_gate},
+          {"hidden_panel", plan.hidden_panel}, {"input_panel", plan.input_panel},
+          {"row_block", plan.row_block},       {"rows_per_thread", plan.rows_per_thread}};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Kernels of fastrnn: registers the ops fastrnn::_layer_*; facts about build and CPU.";
+  m.def("build_info", &build_info, "torch, compiler and CUDA toolkit of the build.");
+  m.def("cpu_isa", &current_isa, "The instruction set in use.");
+  m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
+  m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");
+  m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
+        py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"),
+        "How a layer of this shape would be computed on such a machine.");
+  m.def("activation", &activation<float>, py::arg("name"), py::arg("x").noconvert(),
+        "sigmoid or tanh by the vector code in use.");
+  m.def("activation", &activation<double>, py::arg("name"), py::arg("x").noconvert());
+}
+
+}  // namespace fastrnn
