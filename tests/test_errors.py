@@ -136,11 +136,11 @@ def test_useless_dropout_is_warned_of(name):
     assert len(messages[0]) == 1
 
 
+@pytest.mark.parametrize("elsewhere", [{"dtype": torch.float64}, {"device": "meta"}])
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_of_another_dtype(name):
+def test_weights_of_another_dtype_or_device(name, elsewhere):
     errors = []
     for package in (fastrnn, nn):
-        module = getattr(package, name)(3, 4)
-        module.double()
+        module = getattr(package, name)(3, 4, **elsewhere)
         errors.append(error_of(lambda module=module: module(X)))
     assert errors[0] == errors[1]
