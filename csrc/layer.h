@@ -61,7 +61,8 @@ struct LayerForward {
   Shape shape;
   Direction direction;
   int64_t row_block;         // rows that run through all steps together
-  int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.inl)
+  int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.h)
+  int64_t rows_per_vector;   // 2: few hidden units, two rows share a vector; else 1
   Sequence<const T> input;   // (T, B, I)
   const T* hx;               // (B, H)
   const T* cx;               // (B, H), LSTM; else null
@@ -78,6 +79,7 @@ struct LayerBackward {
   Shape shape;
   Direction direction;
   int64_t row_block;
+  int64_t rows_per_vector;        // as forward's
   int64_t panel_vectors;          // width of a weight panel, in vectors
   Sequence<const T> grad_output;  // (T, B, H); data null: zero
   const T* hx;                    // (B, H)

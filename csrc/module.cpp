@@ -23,7 +23,7 @@ std::map<std::string, std::string> build_info() {
 // sigmoid or tanh of every element, by the vector code of the instruction set in use.
 template <class T>
 py::array_t<T> activation(const std::string& name, const py::array_t<T, py::array::c_style>& x) {
-  const KernelTable<T>& kernels = kernels_named(current_isa()).table<T>();
+  const KernelTable<T>& kernels = current_kernels().table<T>();
   if (name != "sigmoid" && name != "tanh") {
     throw py::value_error("activation must be 'sigmoid' or 'tanh', got '" + name + "'");
   }
@@ -37,9 +37,12 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
   const Plan plan =
       plan_layer(static_cast<Mode>(mode), {T, B, I, H}, element_bytes, {vector_bytes, l2_bytes});
-  return {{"vector_bytes", plan.vector_bytes}, {"vectors_per_gate", plan.vectors_per_gate},
-          {"hidden_panel", plan.hidden_panel}, {"input_panel", plan.input_panel},
-          {"row_block", plan.row_block},       {"rows_per_thread", plan.rows_per_thread}};
+  return {{"rows_per_vector", plan.rows_per_vector},
+          {"vectors_per_gate", plan.vectors_per_gate},
+          {"hidden_panel", plan.hidden_panel},
+          {"input_panel", plan.input_panel},
+          {"row_block", plan.row_block},
+          {"rows_per_thread", plan.rows_per_thread}};
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ struct Panel {
 // Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is
 // in. Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every
 // partial sum is rounded to its own size, so the small terms must come first.
-template <int M, int N, int kFirst = 0, class T, int kTotal>
+// With R rows to a vector, r counts vectors.
+template <int M, int N, int kFirst = 0, int R = 1, class T, int kTotal>
 FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row_stride,
                                int64_t k_stride, const Panel<T>& panel, int64_t K) {
   typedef Vec<T> V;
@@ -25,7 +26,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
     if constexpr (M < N) {  // whichever is fewer stays in registers: tiles fill the register file
       V rows[M];
 #pragma GCC unroll 16
-      for (int r = 0; r < M; ++r) rows[r] = V(a[r * row_stride]);
+      for (int r = 0; r < M; ++r) rows[r] = broadcast_rows<R>(a + r * R * row_stride, row_stride);
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
         V w = load(weights + v * V::kWidth);
@@ -42,7 +43,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
       }
 #pragma GCC unroll 16
       for (int r = 0; r < M; ++r) {
-        const V row(a[r * row_stride]);
+        const V row = broadcast_rows<R>(a + r * R * row_stride, row_stride);
 #pragma GCC unroll 16
         for (int v = 0; v < N; ++v) acc[r][kFirst + v] = fma(row, w[v], acc[r][kFirst + v]);
       }
@@ -59,11 +60,15 @@ FASTRNN_INLINE void set_zero(Vec<T> (&acc)[M][N]) {
   }
 }
 
-// Runs body.run<M>(row) over [row, end) in tiles of M rows, then in smaller ones.
-template <int M, class Body>
-FASTRNN_INLINE void for_row_tiles(int64_t row, int64_t end, const Body& body) {
-  for (; row + M <= end; row += M) body.template run<M>(row);
-  if constexpr (M > 1) for_row_tiles<(M > 8 ? 8 : M > 4 ? 4 : M > 2 ? 2 : 1)>(row, end, body);
+// Runs body.run<M>(row) over [row, end) in tiles of M vectors of R rows, then in smaller ones;
+// returns the end of what was covered.
+template <int M, int R = 1, class Body>
+FASTRNN_INLINE int64_t for_row_tiles(int64_t row, int64_t end, const Body& body) {
+  for (; row + M * R <= end; row += M * R) body.template run<M>(row);
+  if constexpr (M > 1) {
+    return for_row_tiles<(M > 8 ? 8 : M > 4 ? 4 : M > 2 ? 2 : 1), R>(row, end, body);
+  }
+  return row;
 }
 
 // Rows of a tile of `vectors` accumulators a row; beyond 12 rows nothing is gained.

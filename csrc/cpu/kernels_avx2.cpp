@@ -16,6 +16,7 @@ namespace {
 
 constexpr char kIsaName[] = "avx2";
 constexpr int kVectorBytes = 32;
+constexpr bool kRowPairs = false;
 constexpr int kAccumulators = 12;  // of 16 registers
 
 FASTRNN_INLINE __m256 fma_raw(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }

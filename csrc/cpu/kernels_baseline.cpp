@@ -6,6 +6,7 @@ namespace {
 
 constexpr char kIsaName[] = "baseline";
 constexpr int kVectorBytes = 16;
+constexpr bool kRowPairs = false;
 constexpr int kAccumulators = 12;  // of 16 registers on x86-64
 
 typedef float FloatVector __attribute__((vector_size(kVectorBytes)));

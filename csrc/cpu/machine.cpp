@@ -60,20 +60,15 @@ const Kernels& kernels_named(const std::string& name) {
                               "' (FASTRNN_CPU_ISA); this machine has: " + names);
 }
 
-std::string current_isa() { return choice().load()->isa; }
+const Kernels& current_kernels() { return *choice().load(); }
+
+std::string current_isa() { return current_kernels().isa; }
 
 void set_isa(const std::string& name) { choice() = &kernels_named(name); }
 
 Machine current_machine() {
   static const int64_t l2_bytes = find_l2_bytes();
-  return {vector_bytes(*choice().load()), l2_bytes};
-}
-
-const Kernels& kernels_for(int64_t bytes) {
-  for (const Kernels* kernels : available_kernels()) {
-    if (vector_bytes(*kernels) == bytes) return *kernels;
-  }
-  return *kBaselineKernels;
+  return {vector_bytes(current_kernels()), l2_bytes};
 }
 
 }  // namespace fastrnn

@@ -21,8 +21,8 @@ void set_isa(const std::string& name);
 
 Machine current_machine();
 
-// The kernels of a vector width that a plan chose.
-const Kernels& kernels_for(int64_t vector_bytes);
+// The kernels of the instruction set in use.
+const Kernels& current_kernels();
 
 // The kernels of an instruction set; throws like current_isa.
 const Kernels& kernels_named(const std::string& name);

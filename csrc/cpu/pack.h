@@ -6,24 +6,26 @@
 
 namespace fastrnn {
 
-// How forward's weights are cut: `vectors` SIMD vectors of `width` hidden units make a block.
+// How forward's weights are cut: `vectors` SIMD vectors of `width` lanes make a block; its units
+// stand `copies` times side by side, once for each row that shares the vectors.
 struct ForwardPanels {
   Mode mode;
   Shape shape;
-  int64_t width, vectors;
+  int64_t width, vectors, copies;
 
-  int64_t units() const { return width * vectors; }
+  int64_t lanes() const { return width * vectors; }
+  int64_t units() const { return lanes() / copies; }
   int64_t blocks() const { return (shape.H + units() - 1) / units(); }
-  int64_t weights() const { return blocks() * (shape.I + shape.H) * gates(mode) * units(); }
-  int64_t biases() const { return blocks() * sums(mode) * units(); }
+  int64_t weights() const { return blocks() * (shape.I + shape.H) * gates(mode) * lanes(); }
+  int64_t biases() const { return blocks() * sums(mode) * lanes(); }
 };
 
-// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][unit of the block]; the H rows
+// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][lane]; the H rows
 // hold hidden sums [S - G, S), the I rows input sums [0, G).
 template <class T>
 void pack_forward(const ForwardPanels& panels, const T* weight_ih, const T* weight_hh, T* packed);
 
-// bias_ih and bias_hh (G*H), both or none null -> [block][sum][unit of the block], added where both
+// bias_ih and bias_hh (G*H), both or none null -> [block][sum][lane], added where both
 // feed a sum.
 template <class T>
 void pack_bias(const ForwardPanels& panels, const T* bias_ih, const T* bias_hh, T* packed);

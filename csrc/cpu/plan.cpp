@@ -19,13 +19,12 @@ int64_t panel_vectors(int64_t n, int64_t width) { return n <= width ? 1 : n <= 2
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
   const auto [T, B, I, H] = shape;
   Plan plan;
-  // Half-empty vectors cost as much as full ones: take the narrower set when all units fit in it.
-  plan.vector_bytes = machine.vector_bytes;
-  if (plan.vector_bytes == 64 && H * element_bytes <= 32) plan.vector_bytes = 32;
-  const int64_t width = plan.vector_bytes / element_bytes;
+  const int64_t width = machine.vector_bytes / element_bytes;
+  // Half-empty vectors cost as much as full ones: where all units fit in half, two rows share one.
+  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width ? 2 : 1;
   plan.vectors_per_gate = gates(mode) == 1 ? panel_vectors(H, width) : 1;
   plan.hidden_panel = panel_vectors(H, width);
-  plan.input_panel = panel_vectors(I, machine.vector_bytes / element_bytes);
+  plan.input_panel = panel_vectors(I, width);
   // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
   // pass once per step for as many rows as there are.
   const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;

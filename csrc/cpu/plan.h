@@ -11,10 +11,10 @@ struct Machine {
 };
 
 struct Plan {
-  int64_t vector_bytes;      // of the recurrence's kernels; all else runs the machine's widest
+  int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
   int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2 or 4
   int64_t hidden_panel;      // width of the panels of H columns, in vectors: 1, 2 or 4
-  int64_t input_panel;       // the same for I columns, in the machine's vectors
+  int64_t input_panel;       // the same for I columns
   int64_t row_block;         // rows that run through all steps together
   int64_t rows_per_thread;   // fewer rows of the batch than this are not worth a thread
 };

@@ -87,8 +87,9 @@ struct SumGradients {
 template <class T>
 void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights) {
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
-  const KernelTable<T>& kernels = kernels_for(plan.vector_bytes).table<T>();
-  const ForwardPanels panels{mode, layer.shape, kernels.width, plan.vectors_per_gate};
+  const KernelTable<T>& kernels = current_kernels().table<T>();
+  const ForwardPanels panels{mode, layer.shape, kernels.width, plan.vectors_per_gate,
+                             plan.rows_per_vector};
   const Scratch<T> packed(panels.weights() + panels.biases());
   pack_forward<T>(panels, weights.weight_ih, weights.weight_hh, packed);
   pack_bias<T>(panels, weights.bias_ih, weights.bias_hh, packed + panels.weights());
@@ -96,6 +97,7 @@ void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights) {
   layer.bias = packed + panels.weights();
   layer.row_block = plan.row_block;
   layer.vectors_per_gate = plan.vectors_per_gate;
+  layer.rows_per_vector = plan.rows_per_vector;
   const auto forward = kernels.forward[static_cast<int64_t>(mode)];
   parallel_for(layer.shape.B, plan.rows_per_thread,
                [&](int64_t begin, int64_t end) { forward(layer, begin, end); });
@@ -106,7 +108,7 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
                   const Weights<T>& weights, const Gradients<T>& gradients) {
   const auto [T_, B, I, H] = layer.shape;
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
-  const KernelTable<T>& kernels = kernels_for(plan.vector_bytes).table<T>();
+  const KernelTable<T>& kernels = current_kernels().table<T>();
   const Scratch<T> grad_sums(T_ * B * sums(mode) * H);
   {
     const ColumnPanels panels{gates(mode) * H, H, plan.hidden_panel * kernels.width};
@@ -114,14 +116,14 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
     pack_columns<T>(panels, weights.weight_hh, packed);
     layer.weights = packed;
     layer.row_block = plan.row_block;
+    layer.rows_per_vector = plan.rows_per_vector;
     layer.panel_vectors = plan.hidden_panel;
     layer.grad_sums = grad_sums;
     const auto backward = kernels.backward[static_cast<int64_t>(mode)];
     parallel_for(B, plan.rows_per_thread,
                  [&](int64_t begin, int64_t end) { backward(layer, begin, end); });
   }
-  const KernelTable<T>& widest = kernels_for(current_machine().vector_bytes).table<T>();
-  const SumGradients<T> sum_gradients{widest, mode, layer.shape, grad_sums};
+  const SumGradients<T> sum_gradients{kernels, mode, layer.shape, grad_sums};
   if (gradients.input) sum_gradients.to_input(plan, weights.weight_ih, gradients.input);
   if (gradients.weight_ih || gradients.bias_ih) {
     sum_gradients.to_input_weights(input, gradients.weight_ih, gradients.bias_ih);

@@ -1,10 +1,11 @@
 // Vec<T>: a SIMD vector of T with the functions cells.h asks for.
 //
 // Included once per instruction set, after its target pragma and after the file has defined
-// kVectorBytes and, for the vectors of float and of double: fma_raw, load_partial_raw,
-// store_partial_raw, pin_raw, and min_raw and max_raw that return the second operand if either is
-// NaN. Everything here is internal to that file: code compiled for AVX-512 must never be the copy
-// that the linker keeps for all.
+// kVectorBytes, kRowPairs and, for the vectors of float and of double: fma_raw, load_partial_raw,
+// store_partial_raw, pin_raw; min_raw and max_raw, which return the second operand if either is
+// NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and store_pair_raw. Everything here is
+// internal to that file: code compiled for AVX-512 must never be the copy that the linker keeps for
+// all.
 #pragma once
 
 namespace fastrnn {
@@ -85,6 +86,36 @@ FASTRNN_INLINE void store(T* p, Vec<T> v, int64_t n) {
     store(p, v);
   } else {
     store_partial_raw(p, v.raw, n);
+  }
+}
+
+// R rows of n lanes in one vector, `stride` elements apart in memory; R = 2 wants n <= kWidth / 2.
+template <int R, class T>
+FASTRNN_INLINE Vec<T> load_rows(const T* p, int64_t stride, int64_t n) {
+  if constexpr (R == 2) {
+    return load_pair_raw(p, p + stride, n);
+  } else {
+    return load(p, n);
+  }
+}
+
+template <int R, class T>
+FASTRNN_INLINE void store_rows(T* p, int64_t stride, Vec<T> v, int64_t n) {
+  if constexpr (R == 2) {
+    store_pair_raw(p, p + stride, v.raw, n);
+  } else {
+    store(p, v, n);
+  }
+}
+
+// The element at p in all lanes, or in the first half the one at p, in the second that at p +
+// stride.
+template <int R, class T>
+FASTRNN_INLINE Vec<T> broadcast_rows(const T* p, int64_t stride) {
+  if constexpr (R == 2) {
+    return broadcast_pair_raw(p, p + stride);
+  } else {
+    return Vec<T>(*p);
   }
 }
 
