@@ -25,6 +25,7 @@ STYLES = {
     "features outermost": lambda x: x.movedim(-1, 0).contiguous().movedim(0, -1),
     "every other feature": lambda x: x.repeat_interleave(2, -1)[..., ::2],
     "one row for all": lambda x: x[:1].expand_as(x),
+    "one vector for all": lambda x: x.flatten(0, -2)[0].expand_as(x),
 }
 
 
@@ -59,6 +60,11 @@ def test_equal_to_torch(mode, num_layers, bidirectional, batch_first, isa, kerne
     assert len(kernel_calls) == 2 * num_layers * (1 + bidirectional)
 
 
+# Wider than the table: among thousands of cases some gradient is a sum that cancels to almost
+# nothing. A wrong index or stride is off by far more; test_accuracy.py measures the digits.
+SPACE_FRACTIONS = {torch.float32: 1e-2, torch.float64: 1e-9}
+
+
 @given(data=st.data())
 def test_equal_to_torch_over_the_whole_space(data):
     torch.manual_seed(0)  # of each example, so that it can be run again by itself
@@ -83,20 +89,23 @@ def test_equal_to_torch_over_the_whole_space(data):
     hx = make_states(ours, batch if batched else None) if draw(st.booleans()) else None
     expected = evaluate(theirs, input, hx)
     actual = evaluate(ours, input, hx)
-    assert_matches(actual, expected)
+    fraction = SPACE_FRACTIONS[input.dtype]
+    assert_matches(actual, expected, fraction)
     assert actual[0][0].stride() == expected[0][0].stride() or batch == 0
     if draw(st.booleans()):
         for module in (ours, theirs):
             module.requires_grad_(False)
         with torch.no_grad():
-            assert_matches(ours(input, hx), theirs(input, hx))
+            assert_matches(ours(input, hx), theirs(input, hx), fraction)
 
 
+@pytest.mark.parametrize("features", [5, 16])
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("mode", MODES)
-def test_strides_of_the_input(mode, style):
-    ours, theirs = pair(mode, 5, 6)
-    input = STYLES[style](torch.randn(4, 3, 5))
+def test_strides_of_the_input(mode, style, batch, features, isa):
+    ours, theirs = pair(mode, features, 6)
+    input = STYLES[style](torch.randn(4, batch, features))
     assert_matches(evaluate(ours, input), evaluate(theirs, input))
 
 
