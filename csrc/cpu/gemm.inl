@@ -184,20 +184,18 @@ void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int
 template <class T>
 struct Operand {
   typedef Vec<T> V;
-  const T* data;
-  int64_t stride;  // of rows in place; 0: packed
   int64_t count;
+  bool in_place;
+  const T* data;
+  int64_t stride;  // of rows in place
 
   Operand(const WeightGradient<T>& g, int64_t row, int64_t rows, T* packed)
-      : data(packed), stride(0), count(rows) {
-    const int64_t t = row / g.B, b = row % g.B, near = g.operand.row_stride;
-    const bool even = g.operand.step_stride == g.B * near || b + count <= g.B;
-    if (even && g.N % V::kWidth == 0 && near * int64_t(sizeof(T)) <= kNearRowBytes) {
-      data = g.operand.at(t, b);
-      stride = near;
-      return;
-    }
-    for (int64_t column = 0; column < g.N; column += 3 * V::kWidth) {
+      : count(rows), stride(g.operand.row_stride) {
+    const int64_t t = row / g.B, b = row % g.B;
+    const bool even = g.operand.step_stride == g.B * stride || b + count <= g.B;
+    in_place = even && g.N % V::kWidth == 0 && stride * int64_t(sizeof(T)) <= kNearRowBytes;
+    data = in_place ? g.operand.at(t, b) : packed;
+    for (int64_t column = 0; !in_place && column < g.N; column += 3 * V::kWidth) {
       packed = pack_columns(g, t, b, column, packed);
     }
   }
@@ -215,7 +213,7 @@ struct Operand {
   }
 
   Panel<T> columns(int64_t column, int64_t vectors) const {
-    if (stride) return {data + column, stride};
+    if (in_place) return {data + column, stride};
     return {data + column * count, vectors * V::kWidth};
   }
 };
