@@ -36,7 +36,7 @@ loaded: Final = reason is None
 
 if not loaded:
     warnings.warn(
-        f"fastrnn runs torch's own code, slower but with the same results: {reason}. "
+        f"fastrnn runs its reference in plain PyTorch, slower but with the same results: {reason}. "
         f"To mend it, run this in a checkout of fastrnn: {REMEDY}",
         RuntimeWarning,
         stacklevel=2,

@@ -18,7 +18,7 @@ class Info:
         version: of fastrnn.
         torch: version of the torch that runs.
         threads: of torch, which the kernels share; `torch.set_num_threads` changes them.
-        loaded: whether the compiled kernels are loaded; torch's own code runs otherwise.
+        loaded: whether the compiled kernels are loaded; `fastrnn.reference` runs otherwise.
         reason: why they are not, or None.
         build: what the kernels were built with; empty when they are not loaded.
         cpu_isa: instruction set in use; FASTRNN_CPU_ISA in the environment chooses another.

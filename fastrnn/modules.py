@@ -146,7 +146,8 @@ class RNN(_Recurrent):
     must not be changed in place before backward, which raises RuntimeError then.
 
     The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code.
+    autocast and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -214,7 +215,8 @@ class GRU(_Recurrent):
     RuntimeError then.
 
     The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code.
+    autocast and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -271,7 +273,8 @@ class LSTM(_Recurrent):
     `torch.nn.LSTM`. Deliberate difference: no projections (`proj_size`) yet.
 
     The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code.
+    autocast and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.

@@ -64,11 +64,11 @@ def layer(
 def is_best_for(input: Tensor) -> bool:
     """Whether `layer` is the path to take for `input`, rather than torch's own RNN functions.
 
-    It is when a kernel runs it, and also under function transforms and forward-mode
-    differentiation, which torch's own functions support in part only. Otherwise torch's are
-    faster than the reference.
+    It is when a kernel runs it; when there are no kernels at all, so that the reference gives the
+    same behaviour everywhere; and under function transforms and forward-mode differentiation, which
+    torch's own functions support in part only. Otherwise torch's are faster than the reference.
     """
-    return _has_kernel(input) or _is_transformed()
+    return not _extension.loaded or _has_kernel(input) or _is_transformed()
 
 
 def _has_kernel(tensor: Tensor) -> bool:

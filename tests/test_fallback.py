@@ -99,11 +99,33 @@ def test_same_numbers():
             torch.testing.assert_close(*grads)
             vmapped = torch.func.vmap(lambda x: ours(x)[0])(input[None])[0]
             torch.testing.assert_close(vmapped, outputs[1])
+            halves = [module.bfloat16()(input.bfloat16())[0] for module in (ours, theirs)]
+            torch.testing.assert_close(*halves, rtol=0, atol=0.02)
         gru = nn.GRU(3, 4)
         output, h_n, _ = ops.layer(
             "GRU", input, torch.zeros(2, 4), None, *gru._flat_weights, False
         )
         torch.testing.assert_close((output, h_n[None]), gru(input))
+        """,
+        "-W",
+        "ignore:fastrnn:RuntimeWarning",
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_reference_runs():
+    result = run(
+        NOT_BUILT,
+        """
+        import torch
+        import fastrnn
+        from fastrnn import reference
+        calls = []
+        scan = reference.layer
+        reference.layer = lambda *args: calls.append(args[0]) or scan(*args)
+        for module in (fastrnn.RNN(3, 4), fastrnn.LSTM(3, 4), fastrnn.GRU(3, 4).bfloat16()):
+            module(torch.randn(5, 2, 3, dtype=module.weight_ih_l0.dtype))
+        assert calls == ["RNN_TANH", "LSTM", "GRU"], calls
         """,
         "-W",
         "ignore:fastrnn:RuntimeWarning",

@@ -1,0 +1,174 @@
+"""The kernels below the modules: vector functions, the plan, refusals, and what the linker sees."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fastrnn import _C
+from fastrnn.reference import MODES
+
+FUNCTIONS = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
+DTYPES = [np.float32, np.float64]
+
+
+def samples(dtype, name):
+    """Dense where the functions bend, and every magnitude whose result is a normal number."""
+    rng = np.random.default_rng(0)
+    edge = {np.float32: 87.0, np.float64: 700.0}[dtype]
+    tiny = rng.choice([-1, 1], 200_000) * np.exp(rng.uniform(-80, 3, 200_000))
+    return np.concatenate(
+        [rng.uniform(-12, 12, 400_001), rng.uniform(-edge, edge, 200_000), tiny]
+    ).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activations_are_within_two_ulp(name, dtype, isa):
+    x = samples(dtype, name)
+    exact = FUNCTIONS[name](x.astype(np.longdouble))  # 11 bits more than float64
+    ulp = np.spacing(np.abs(exact.astype(dtype))).astype(np.longdouble)
+    error = np.abs(_C.activation(name, x) - exact) / ulp
+    worst = error.argmax()
+    assert error[worst] <= 2, f"{name}({x[worst]!r})"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations_at_the_edges(dtype, isa):
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, tiny, -tiny, 1e30, -1e30], dtype)
+    tanh, sigmoid = _C.activation("tanh", x), _C.activation("sigmoid", x)
+    np.testing.assert_array_equal(tanh, np.tanh(x))
+    np.testing.assert_array_equal(np.signbit(tanh[1:]), np.signbit(x[1:]))
+    np.testing.assert_array_equal(
+        sigmoid, np.array([np.nan, 1, 0, 0.5, 0.5, 0.5, 0.5, 1, 0], dtype)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_tail_equals_the_same_elements_in_whole_vectors(name, dtype, isa):
+    x = np.linspace(-3, 3, 64, dtype=dtype)
+    whole = _C.activation(name, x)
+    for n in range(1, 40):
+        np.testing.assert_array_equal(_C.activation(name, x[:n].copy()), whole[:n])
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="'sigmoid' or 'tanh', got 'relu'"):
+        _C.activation("relu", np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_not_a_number_stays_in_its_row(mode, isa):
+    batch, hidden, gates = 13, 20, {"LSTM": 4, "GRU": 3}.get(mode, 1)
+    input = torch.randn(4, batch, 5)
+    input[1, 7, 2] = torch.nan
+    hx = torch.zeros(batch, hidden)
+    cx = hx if mode == "LSTM" else None
+    weights = torch.randn(gates * hidden, 5), torch.randn(gates * hidden, hidden)
+    output, *_ = torch.ops.fastrnn._layer_forward(
+        input, hx, cx, *weights, None, None, MODES.index(mode), False, False
+    )
+    assert output[1:, 7].isnan().all()
+    assert output[:1].isfinite().all()
+    assert output[:, torch.arange(batch) != 7].isfinite().all()
+
+
+def plan(mode="LSTM", element_bytes=4, vector_bytes=64, l2_bytes=1 << 20, **sizes):
+    sizes = {"T": 100, "B": 64, "I": 16, "H": 64} | sizes
+    machine = {"vector_bytes": vector_bytes, "l2_bytes": l2_bytes}
+    return _C.plan(MODES.index(mode), element_bytes=element_bytes, **sizes, **machine)
+
+
+def test_plan_keeps_weights_in_cache_while_they_fit():
+    fits, too_large = plan(H=128, I=100), plan(H=512, I=256)
+    assert fits["row_block"] < 64 <= too_large["row_block"]
+    assert plan(H=128, I=100, l2_bytes=256 << 10)["row_block"] == 64
+
+
+def test_plan_fills_vectors():
+    assert [plan("RNN_TANH", H=H)["vectors_per_gate"] for H in (5, 16, 17, 33)] == [1, 1, 2, 4]
+    assert plan("LSTM", H=512)["vectors_per_gate"] == 1
+    assert [plan(H=H)["rows_per_vector"] for H in (1, 8, 9)] == [2, 2, 1]
+    assert plan(H=8, element_bytes=8)["rows_per_vector"] == 1
+    assert plan(H=8, vector_bytes=32)["rows_per_vector"] == 1
+
+
+def test_plan_gives_a_thread_no_crumbs():
+    assert plan(T=1, H=8)["rows_per_thread"] > 64
+    assert plan(T=100, H=512)["rows_per_thread"] == 1
+
+
+# Argument of _layer_forward, and a shape it must not have.
+WRONG_SHAPES = {
+    "input": (5, 3), "hx": (3, 7), "cx": (2, 6), "weight_ih": (24, 5), "weight_hh": (24, 5),
+    "bias_ih": (23,), "bias_hh": (25,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_wrong_shapes_are_refused_before_memory_is_touched(name):
+    shapes = {
+        "input": (5, 3, 4), "hx": (3, 6), "cx": (3, 6), "weight_ih": (24, 4), "weight_hh": (24, 6),
+        "bias_ih": (24,), "bias_hh": (24,),
+    }  # fmt: skip
+    tensors = {
+        key: torch.zeros(shape) for key, shape in (shapes | {name: WRONG_SHAPES[name]}).items()
+    }
+    with pytest.raises(RuntimeError, match="must"):
+        torch.ops.fastrnn._layer_forward(*tensors.values(), MODES.index("LSTM"), False, True)
+
+
+@pytest.mark.parametrize("mode", [-1, 4])
+def test_a_wrong_mode_is_refused(mode):
+    zeros = torch.zeros(2, 3, 4), torch.zeros(3, 6), None, torch.zeros(6, 4), torch.zeros(6, 6)
+    with pytest.raises(RuntimeError, match="mode must be 0 to 3"):
+        torch.ops.fastrnn._layer_forward(*zeros, None, None, mode, False, False)
+
+
+def run_with_isa(isa):
+    code = "from fastrnn import _C; print(_C.cpu_isa())"
+    environment = os.environ | {"FASTRNN_CPU_ISA": isa}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_environment_chooses_the_instruction_set():
+    for isa in _C.cpu_isas():
+        assert run_with_isa(isa).stdout.strip() == isa
+
+
+def test_an_unknown_instruction_set_is_an_error_that_names_those_there_are():
+    result = run_with_isa("sse9")
+    assert result.returncode != 0
+    assert "ValueError" in result.stderr
+    assert "'sse9'" in result.stderr and "baseline" in result.stderr
+
+
+def test_code_for_wide_vectors_is_local_to_its_file():
+    """A weak symbol compiled for AVX may be the copy that the linker keeps for every caller."""
+    if not (shutil.which("objdump") and shutil.which("nm")):
+        pytest.skip("needs binutils")
+    listing = subprocess.run(["nm", "--defined-only", _C.__file__], capture_output=True, text=True)
+    weak = {line.split()[2] for line in listing.stdout.splitlines() if line.split()[1] in "WVu"}
+    code = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", _C.__file__], capture_output=True, text=True
+    )
+    functions = re.split(r"\n[0-9a-f]+ <([^>]+)>:\n", code.stdout)
+    wide = {
+        name
+        for name, body in zip(functions[1::2], functions[2::2], strict=True)
+        if re.search(r"%[yz]mm", body)
+    }
+    assert not weak & wide
+    if "avx2" in _C.cpu_isas():
+        assert wide  # else the listing was not understood
