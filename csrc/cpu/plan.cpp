@@ -11,6 +11,9 @@ constexpr int64_t kFlopPerThread = 2'500'000;
 // A multiple of every tile's rows; its states, inputs and sums of one step stay in L1.
 constexpr int64_t kRowBlock = 24;
 
+// Fewer rows than this at a time would pass over the weight gradients too often.
+constexpr int64_t kGradientRowsAtOnce = 512;
+
 // The narrowest panel that holds n lanes, at most four vectors.
 int64_t panel_vectors(int64_t n, int64_t width) { return n <= width ? 1 : n <= 2 * width ? 2 : 4; }
 
@@ -29,6 +32,10 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   // pass once per step for as many rows as there are.
   const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
   plan.row_block = 2 * weight_bytes <= machine.l2_bytes ? kRowBlock : std::max<int64_t>(B, 1);
+  // Half of L2 for the gradients of the sums, but rows enough for the weight gradients' tiles.
+  const int64_t row_bytes = sums(mode) * H * element_bytes;
+  const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);
+  plan.backward_steps = std::min(T, std::max<int64_t>(1, rows / std::max<int64_t>(B, 1)));
   const int64_t flop_per_row = std::max<int64_t>(2 * T * gates(mode) * H * (I + H), 1);
   plan.rows_per_thread = std::max<int64_t>(1, kFlopPerThread / flop_per_row);
   return plan;

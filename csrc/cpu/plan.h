@@ -16,6 +16,7 @@ struct Plan {
   int64_t hidden_panel;      // width of the panels of H columns, in vectors: 1, 2 or 4
   int64_t input_panel;       // the same for I columns
   int64_t row_block;         // rows that run through all steps together
+  int64_t backward_steps;    // steps whose gradients of the sums are held at once
   int64_t rows_per_thread;   // fewer rows of the batch than this are not worth a thread
 };
 

@@ -125,6 +125,7 @@ struct BackwardStep {
 
   const LayerBackward<T>& layer;
   int64_t t, previous;  // previous: the time before in the direction's order, or -1
+  T* grad_sums;         // (B, S, H) of this time
 
   template <int R>
   void rows(int64_t row) const {
@@ -158,7 +159,7 @@ struct BackwardStep {
       }
 #pragma GCC unroll 4
       for (int s = 0; s < S; ++s) {
-        store_rows<R>(layer.grad_sums + (now * S + s) * H + j, S * H, grad_sum[s], n);
+        store_rows<R>(grad_sums + (row * S + s) * H + j, S * H, grad_sum[s], n);
       }
     }
   }
@@ -168,9 +169,12 @@ template <class Cell, class T>
 void backward_rows(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
   constexpr int64_t G = Cell::kGates, S = Cell::kSums;
   const int64_t B = layer.shape.B, H = layer.shape.H;
-  for (int64_t step = layer.shape.T - 1; step >= 0; --step) {
+  const int64_t first_time = layer.direction.first_time(layer.begin, layer.end);
+  for (int64_t step = layer.end - 1; step >= layer.begin; --step) {
     const int64_t t = layer.direction.time(step);
-    const BackwardStep<Cell, T> cell{layer, t, step > 0 ? layer.direction.time(step - 1) : -1};
+    const int64_t previous = step > 0 ? layer.direction.time(step - 1) : -1;
+    T* grad_sums = layer.grad_sums + (t - first_time) * B * S * H;
+    const BackwardStep<Cell, T> cell{layer, t, previous, grad_sums};
     int64_t row = begin;
     if constexpr (kRowPairs) {
       if (layer.rows_per_vector == 2) {
@@ -178,9 +182,8 @@ void backward_rows(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
       }
     }
     for (; row < end; ++row) cell.template rows<1>(row);
-    const T* grad_hidden = layer.grad_sums + t * B * S * H + (S - G) * H;
-    product(Product<T>{grad_hidden, S * H, 0, layer.weights, layer.panel_vectors, layer.grad_h, H,
-                       G * H, H, true},
+    product(Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.panel_vectors,
+                       layer.grad_h, H, G * H, H, true},
             begin, end);
   }
 }

@@ -21,7 +21,7 @@ struct Gradients {
 template <class T>
 void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights);
 
-// The caller fills all of `layer` but weights, row_block, panel_vectors and grad_sums.
+// The caller fills shape, direction and the pointers to states, output, reserve and gradients.
 template <class T>
 void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& input,
                   const Weights<T>& weights, const Gradients<T>& gradients);

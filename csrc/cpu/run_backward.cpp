@@ -1,0 +1,155 @@
+#include <algorithm>
+
+#include "kernels.h"
+#include "machine.h"
+#include "pack.h"
+#include "plan.h"
+#include "run.h"
+#include "scratch.h"
+#include "threads.h"
+
+namespace fastrnn {
+namespace {
+
+// A product smaller than this does not repay waking a thread.
+constexpr int64_t kFlopPerThread = 2'500'000;
+
+constexpr int64_t kProductRows = 96;  // rows that stay in cache while all panels pass
+
+int64_t at_least_one(int64_t n) { return std::max<int64_t>(n, 1); }
+
+// Weights packed for the whole call.
+template <class T>
+class PackedColumns {
+ public:
+  PackedColumns(const T* matrix, const ColumnPanels& panels) : memory_(panels.elements()) {
+    pack_columns<T>(panels, matrix, memory_);
+  }
+  operator const T*() const { return memory_; }
+
+ private:
+  Scratch<T> memory_;
+};
+
+// Backward in chunks of steps, from the last to the first: the gradients of a chunk's sums go into
+// those of input and weights while they are in cache.
+template <class T>
+struct Backward {
+  const KernelTable<T>& kernels;
+  const Plan& plan;
+  Mode mode;
+  LayerBackward<T> layer;  // of the chunk
+  Sequence<const T> input;
+  Gradients<T> gradients;
+
+  int64_t stride() const { return sums(mode) * layer.shape.H; }
+  int64_t columns() const { return gates(mode) * layer.shape.H; }
+  int64_t rows() const { return (layer.end - layer.begin) * layer.shape.B; }
+  int64_t first_time() const { return layer.direction.first_time(layer.begin, layer.end); }
+  const T* hidden_sums() const { return layer.grad_sums + stride() - columns(); }
+  // Sum row 0 of the input product is this row of weight_ih.
+  int64_t input_rotation() const { return input_gate(mode, 0) * layer.shape.H; }
+
+  void recurrence() const {
+    const auto backward = kernels.backward[static_cast<int64_t>(mode)];
+    const int64_t steps = layer.end - layer.begin;
+    parallel_for(layer.shape.B, plan.rows_per_thread * layer.shape.T / steps,
+                 [&](int64_t begin, int64_t end) { backward(layer, begin, end); });
+  }
+
+  void to_input(const T* packed_weight_ih) const {
+    const int64_t I = layer.shape.I;
+    T* grad_input = gradients.input + first_time() * layer.shape.B * I;
+    // In the order of weight_ih: GRU's large gradients, those of n, are added last.
+    const int64_t rotation = columns() - input_rotation();
+    const Product<T> product{
+        layer.grad_sums, stride(), rotation, packed_weight_ih, plan.input_panel, grad_input, I,
+        columns(),       I,        false};
+    const int64_t grain = kFlopPerThread / at_least_one(2 * columns() * I);
+    parallel_for(rows(), at_least_one(grain), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row += kProductRows) {
+        kernels.product(product, row, std::min(end, row + kProductRows));
+      }
+    });
+  }
+
+  void to_input_weights() const {
+    const auto [T_, B, I, H] = layer.shape;
+    const Sequence<const T> operand{input.at(first_time(), 0), input.step_stride, input.row_stride};
+    to_weights({layer.grad_sums, stride(), operand, B, rows(), columns(), I, input_rotation(),
+                gradients.weight_ih, gradients.bias_ih, nullptr});
+  }
+
+  // h_prev is hx at step 0 and the output of the step before at all others.
+  void to_hidden_weights() const {
+    const int64_t B = layer.shape.B, H = layer.shape.H;
+    if (layer.begin == 0) to_hidden_weights(0, 1, layer.hx);
+    const int64_t begin = std::max<int64_t>(layer.begin, 1);
+    if (begin == layer.end) return;
+    const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
+    to_hidden_weights(begin, layer.end, layer.output + before * B * H);
+  }
+
+ private:
+  void to_hidden_weights(int64_t begin, int64_t end, const T* h_prev) const {
+    const int64_t B = layer.shape.B, H = layer.shape.H;
+    const int64_t offset = layer.direction.first_time(begin, end) - first_time();
+    const Sequence<const T> operand{h_prev, B * H, H};
+    to_weights({hidden_sums() + offset * B * stride(), stride(), operand, B, (end - begin) * B,
+                columns(), H, 0, gradients.weight_hh, gradients.bias_hh, nullptr});
+  }
+
+  // Threads share the rows of the gradient, not those of the sum: each element is one thread's.
+  void to_weights(const WeightGradient<T>& gradient) const {
+    const int64_t tile = kernels.gradient_rows, tiles = (gradient.M + tile - 1) / tile;
+    const int64_t grain = kFlopPerThread / at_least_one(2 * gradient.rows * gradient.N * tile);
+    parallel_for(tiles, at_least_one(grain), [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * tile, last = std::min(end * tile, gradient.M);
+      const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, gradient.N));
+      WeightGradient<T> part = gradient;
+      part.scratch = scratch;
+      kernels.weight_gradient(part, first, last);
+    });
+  }
+};
+
+}  // namespace
+
+template <class T>
+void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& input,
+                  const Weights<T>& weights, const Gradients<T>& gradients) {
+  const auto [T_, B, I, H] = layer.shape;
+  const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
+  const KernelTable<T>& kernels = current_kernels().table<T>();
+  const int64_t columns = gates(mode) * H, width = kernels.width;
+  const PackedColumns<T> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width});
+  const PackedColumns<T> weight_ih(weights.weight_ih,
+                                   {gradients.input ? columns : 0, I, plan.input_panel * width});
+  const Scratch<T> grad_sums(plan.backward_steps * B * sums(mode) * H);
+  layer.weights = weight_hh;
+  layer.row_block = plan.row_block;
+  layer.rows_per_vector = plan.rows_per_vector;
+  layer.panel_vectors = plan.hidden_panel;
+  layer.grad_sums = grad_sums;
+
+  Backward<T> chunk{kernels, plan, mode, layer, input, gradients};
+  // Where both products feed the same sums, so do both biases.
+  const bool same_bias = gradients.bias_ih && gradients.bias_hh && gates(mode) == sums(mode);
+  if (same_bias) chunk.gradients.bias_hh = nullptr;
+  for (int64_t end = T_; end > 0 && B > 0; end = chunk.layer.begin) {
+    chunk.layer.end = end;
+    chunk.layer.begin = std::max<int64_t>(0, end - plan.backward_steps);
+    chunk.recurrence();
+    if (gradients.input) chunk.to_input(weight_ih);
+    if (gradients.weight_ih || gradients.bias_ih) chunk.to_input_weights();
+    if (gradients.weight_hh || chunk.gradients.bias_hh) chunk.to_hidden_weights();
+  }
+  if (same_bias) std::copy_n(gradients.bias_ih, columns, gradients.bias_hh);
+}
+
+template void run_backward(Mode, LayerBackward<float>, const Sequence<const float>&,
+                           const Weights<float>&, const Gradients<float>&);
+template void run_backward(Mode, LayerBackward<double>, const Sequence<const double>&,
+                           const Weights<double>&, const Gradients<double>&);
+
+}  // namespace fastrnn
