@@ -3,15 +3,16 @@
 #   make test    runs the whole test suite
 # and `make lint` for developers.
 #
-# PyPI's torch for Linux comes with several GB of CUDA. For the CPU build add
-#   PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PyPI's torch for Linux comes with several GB of CUDA, so PyTorch's own index is asked for the CPU
+# build first; where it cannot be reached, the package index that pip knows serves. TORCH and
+# TORCH_ARGS choose another build.
 
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 TORCH ?= torch==2.13.0
-PIP_ARGS ?=
+TORCH_ARGS ?= --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install --quiet
 # Prints a list that stands in pyproject.toml, so that each version is named there alone.
 requirements = $(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))$(1), sep="\n")'
@@ -37,7 +38,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: $(SOURCES) | $(BIN)/python
-	$(call requirements,["build-system"]["requires"]) | $(PIP) '$(TORCH)' -r /dev/stdin
+	$(PIP) $(TORCH_ARGS) '$(TORCH)'
+	$(call requirements,["build-system"]["requires"]) | $(PIP) -r /dev/stdin
 	FASTRNN_BUILD_EXT=require $(PIP) --no-build-isolation -e '.[test,imdb]'
 	touch $@
 

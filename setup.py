@@ -51,13 +51,14 @@ def matching(*patterns: str) -> list[str]:
 def extension_settings() -> dict[str, Any]:
     """Returns the arguments of setup() that build fastrnn._C."""
     try:
+        import pybind11
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension, get_cxx_compiler
     except ImportError as error:
         fail(
-            f"the build environment cannot import PyTorch ({error}): install torch and ninja in it "
-            "and pass --no-build-isolation to pip, or set FASTRNN_BUILD_EXT=0 for the pure-PyTorch "
-            "fallback."
+            f"the build environment cannot import PyTorch or pybind11 ({error}): install torch, "
+            "ninja and pybind11 in it and pass --no-build-isolation to pip, or set "
+            "FASTRNN_BUILD_EXT=0 for the pure-PyTorch fallback."
         )
 
     class Build(BuildExtension):
@@ -81,7 +82,7 @@ def extension_settings() -> dict[str, Any]:
         "fastrnn._C",
         matching("csrc/*.cpp", "csrc/cpu/*.cpp"),
         depends=matching("csrc/**/*.h", "csrc/**/*.inl"),
-        include_dirs=["csrc"],
+        include_dirs=["csrc", pybind11.get_include()],
         define_macros=[
             ("TORCH_TARGET_VERSION", "0x020d000000000000ULL"),  # the stable ABI of torch 2.13
             ("FASTRNN_TORCH_VERSION", f'"{torch.__version__}"'),

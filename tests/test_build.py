@@ -64,7 +64,7 @@ def test_build_without_torch_says_how_to_get_it(without_torch):
     result = run_setup(without_torch, "--version")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert "cannot import PyTorch (no torch here)" in result.stderr
+    assert "cannot import PyTorch or pybind11 (no torch here)" in result.stderr
     assert "--no-build-isolation" in result.stderr
 
 
