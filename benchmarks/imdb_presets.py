@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -26,11 +27,11 @@ Row = dict[str, Any]
 """One preset as it stands in the JSON; accuracies are fractions."""
 
 
-def measure(name: str, corpus: Corpus, **given: Any) -> Row:
-    """Trains a preset once, with the settings given instead of its own."""
-    config = configure(name, **given)
-    result = train(config, corpus)
-    *layers, total = layer_table(result.model, config)
+def measure(name: str, corpus: Corpus, seeds: Sequence[int], **given: Any) -> Row:
+    """Trains a preset once for each seed, with the settings given instead of its own."""
+    results = [train(configure(name, seed=seed, **given), corpus) for seed in seeds]
+    config = results[0].config
+    *layers, total = layer_table(results[0].model, config)
     return {
         "preset": name,
         "cell": config.cell,
@@ -39,38 +40,51 @@ def measure(name: str, corpus: Corpus, **given: Any) -> Row:
             "keras": sum(row.keras_parameters for row in layers[1:-1]),
         },
         "parameters": {"torch": total.torch_parameters, "keras": total.keras_parameters},
-        "epochs": len(result.history),
-        "best_epoch": result.best.epoch,
-        "validation": result.validation._asdict(),
         "reported_validation": PRESETS[name].reported_validation,
-        "test": result.test._asdict(),
         "reported_test": PRESETS[name].reported_test,
-        "seconds_per_epoch": sum(each.seconds for each in result.history) / len(result.history),
+        "runs": [
+            {
+                "seed": result.config.seed,
+                "epochs": len(result.history),
+                "best_epoch": result.best.epoch,
+                "validation": result.validation._asdict(),
+                "test": result.test._asdict(),
+                "seconds_per_epoch": mean(each.seconds for each in result.history),
+            }
+            for result in results
+        ],
     }
+
+
+def spread(values: Sequence[float]) -> str:
+    """Percent: the mean, and the standard deviation where there is one."""
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation}"
 
 
 def line(row: Mapping[str, Any]) -> str:
     """One row of the Markdown table."""
     recurrent, total = row["recurrent_parameters"], row["parameters"]
-    accuracy, reported = row["validation"]["accuracy"], row["reported_validation"]
+    runs, reported = row["runs"], row["reported_validation"]
+    validation = [run["validation"]["accuracy"] for run in runs]
     cells = [
         f"`{row['preset']}`",
         row["cell"],
         *(f"{recurrent[who]:,} / {total[who]:,}" for who in ("torch", "keras")),
-        f"{row['epochs']} ({row['best_epoch']})",
-        f"{accuracy:.4f}",
-        f"{reported:.4f}",
-        f"{100 * (accuracy - reported):+.1f}",
-        f"{row['test']['accuracy']:.4f}",
-        f"{row['test']['f1']:.4f}",
-        f"{row['seconds_per_epoch']:.2f}",
+        ", ".join(f"{run['epochs']} ({run['best_epoch']})" for run in runs),
+        spread(validation),
+        f"{100 * reported:.1f}",
+        f"{100 * (mean(validation) - reported):+.1f}",
+        spread([run["test"]["accuracy"] for run in runs]),
+        spread([run["test"]["f1"] for run in runs]),
+        f"{mean(run['seconds_per_epoch'] for run in runs):.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
 TITLES = (
     "preset | cell | parameters: recurrent / all | the same as Keras counts | epochs (best) "
-    "| validation accuracy | reported | difference, points | test accuracy | F1 | s per epoch"
+    "| validation accuracy, % | reported | difference | test accuracy, % | F1, % | s per epoch"
 )
 
 
@@ -78,7 +92,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     """The table of the README, with what a reader must know to judge it."""
     facts = results["machine"]
     lines = [
-        f"Seed {results['seed']}, backend `{results['backend']}`, {results['reviews']}; "
+        f"Seeds {', '.join(map(str, results['seeds']))} (mean ± standard deviation), backend "
+        f"`{results['backend']}`, {results['reviews']}; "
         f"{facts['cpu']}, {facts['threads']} of {facts['cores']} cores, {facts['isa']}; "
         f"torch {facts['torch']}, fastrnn {facts['fastrnn']} at {facts['commit']}, "
         f"{facts['date']}, load average before the run {facts['load_average']}. With 5,000 "
@@ -101,13 +116,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {
         "machine": machine(torch.float32),
         "backend": options.backend,
-        "seed": options.seed,
+        "seeds": options.seeds,
         # Not corpus.source: it may hold a path of this machine.
         "reviews": f"{len(corpus.train):,} training and {len(corpus.test):,} test reviews",
         "rows": [],
     }
     for name in PRESETS:
-        row = measure(name, corpus, backend=options.backend, seed=options.seed)
+        row = measure(name, corpus, options.seeds, backend=options.backend)
         results["rows"].append(row)
         print(line(row), flush=True)
     return results
@@ -118,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.imdb_presets", description=__doc__)
     parser.add_argument("--data", help="where the reviews are; default as fastrnn-imdb's")
     parser.add_argument("--backend", choices=BACKENDS, default="fastrnn")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 0, 1])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     parser.add_argument(

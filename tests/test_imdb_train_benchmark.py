@@ -33,9 +33,10 @@ def run(tmp_path, *options):
 
 
 def test_runs_every_preset_and_writes_json_and_table(corpus, tmp_path, capsys):
-    results, page = run(tmp_path, "--backend", "torch", "--seed", "7")
+    results, page = run(tmp_path, "--backend", "torch", "--seeds", "7", "8")
     assert [row["preset"] for row in results["rows"]] == list(PRESETS)
-    assert (results["backend"], results["seed"]) == ("torch", 7)
+    assert (results["backend"], results["seeds"]) == ("torch", [7, 8])
+    assert all([run["seed"] for run in row["runs"]] == [7, 8] for row in results["rows"])
     assert "secret" not in json.dumps(results) + page
     lines = [line for line in page.splitlines() if line.startswith("| ")]
     assert lines[1:] == [imdb_presets.line(row) for row in results["rows"]]
@@ -48,21 +49,26 @@ def test_runs_every_preset_and_writes_json_and_table(corpus, tmp_path, capsys):
 
 
 def test_line_of_known_figures():
+    first = {
+        "seed": 0,
+        "epochs": 12,
+        "best_epoch": 9,
+        "validation": {"loss": 0.4, "accuracy": 0.80, "f1": 0.7},
+        "test": {"loss": 0.5, "accuracy": 0.81, "f1": 0.79},
+        "seconds_per_epoch": 0.456,
+    }
+    second = first | {"epochs": 8, "validation": {"loss": 0.4, "accuracy": 0.82, "f1": 0.7}}
     row = {
         "preset": "lstm",
         "cell": "lstm",
         "recurrent_parameters": {"torch": 832, "keras": 800},
         "parameters": {"torch": 8841, "keras": 8809},
-        "epochs": 12,
-        "best_epoch": 9,
-        "validation": {"loss": 0.4, "accuracy": 0.8004, "f1": 0.7},
         "reported_validation": 0.8088,
-        "test": {"loss": 0.5, "accuracy": 0.81, "f1": 0.79},
-        "seconds_per_epoch": 0.456,
+        "runs": [first, second],
     }
     assert imdb_presets.line(row) == (
-        "| `lstm` | lstm | 832 / 8,841 | 800 / 8,809 | 12 (9) | 0.8004 | 0.8088 | -0.8 "
-        "| 0.8100 | 0.7900 | 0.46 |"
+        "| `lstm` | lstm | 832 / 8,841 | 800 / 8,809 | 12 (9), 8 (9) | 81.0 ± 1.4 | 80.9 | +0.1 "
+        "| 81.0 ± 0.0 | 79.0 ± 0.0 | 0.46 |"
     )
 
 
