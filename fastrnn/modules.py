@@ -26,6 +26,9 @@ class _Recurrent(nn.RNNBase):
     # The module of torch.nn that this one stands in for.
     _stock: ClassVar[type[nn.RNNBase]]
 
+    # Tensors of state that a layer carries from step to step.
+    _state_count: ClassVar[int] = 1
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
@@ -55,9 +58,10 @@ class _Recurrent(nn.RNNBase):
         if not is_batched:
             input = input.unsqueeze(0 if self.batch_first else 1)
             states = tuple(state.unsqueeze(1) for state in states)
-        if not states:
-            states = self._zeros(input)
-        self.check_forward_args(input, self._hidden(states), None)
+        if states:
+            self.check_forward_args(input, self._hidden(states), None)
+        else:
+            self.check_input(input, None)
         if self.batch_first:
             input = input.transpose(0, 1)
 
@@ -70,11 +74,22 @@ class _Recurrent(nn.RNNBase):
     def _run_layers(
         self, input: Tensor, states: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """From `input (T, B, I)` to `output (T, B, D*H)`; states are `(num_layers * D, B, H)`."""
+        """From `input (T, B, I)` to `output (T, B, D*H)`.
+
+        The states are `(num_layers * D, B, H)`; zeros where none are given.
+        """
         directions = 2 if self.bidirectional else 1
-        hx, *cx = (state.unbind(0) for state in states)
+        count = self.num_layers * directions
+        if states:
+            firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
+        else:
+            # A tensor for each state: torch.compile wants the arguments of a layer distinct.
+            zeros = (
+                input.new_zeros(input.size(1), self.hidden_size) for _ in range(self._state_count)
+            )
+            firsts = [tuple(zeros)] * count
         weights: list[Any] = self._flat_weights
-        per_layer = len(weights) // len(hx)
+        per_layer = len(weights) // count
         finals = []
         for layer in range(self.num_layers):
             outputs = []
@@ -82,11 +97,12 @@ class _Recurrent(nn.RNNBase):
                 k = layer * directions + direction
                 weight_ih, weight_hh, *biases = weights[k * per_layer : (k + 1) * per_layer]
                 bias_ih, bias_hh = biases or (None, None)
+                hx, *cx = firsts[k]
                 output, h_n, c_n = self._layer(
                     self.mode,
                     input,
-                    hx[k],
-                    cx[0][k] if cx else None,
+                    hx,
+                    cx[0] if cx else None,
                     weight_ih,
                     weight_hh,
                     bias_ih,
@@ -122,10 +138,6 @@ class _Recurrent(nn.RNNBase):
             # A trace stays portable: it holds torch's functions, not ours.
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )
-
-    def _zeros(self, input: Tensor) -> tuple[Tensor, ...]:
-        """The first states when none are given, for a batched `input`."""
-        return (input.new_zeros(self.get_expected_hidden_size(input, None)),)
 
     def _states(self, hx: Any) -> tuple[Any, ...] | None:
         """The states in `hx` as a tuple, or None where `hx` has not the form of the module."""
@@ -312,6 +324,7 @@ class LSTM(_Recurrent):
     """
 
     _stock = nn.LSTM
+    _state_count = 2
 
     # torch.nn.LSTM overrides these for its pair of states; they work on any RNNBase.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
@@ -325,9 +338,6 @@ class LSTM(_Recurrent):
                 f"fastrnn.LSTM does not support projections yet: wanted proj_size 0, "
                 f"got {self.proj_size}; use torch.nn.LSTM for this layer"
             )
-
-    def _zeros(self, input: Tensor) -> tuple[Tensor, ...]:
-        return super()._zeros(input) * 2
 
     def _states(self, hx: Any) -> tuple[Any, ...] | None:
         return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None

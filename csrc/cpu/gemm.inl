@@ -173,8 +173,12 @@ void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int
     const int64_t n = end - m;
     const T* source = g.grad_sums + row * g.grad_stride + m;
     Vec<T> sum[4] = {T(0), T(0), T(0), T(0)};  // four chains hide the latency of the addition
-    for (int64_t r = 0; r < count; ++r)
-      sum[r % 4] = sum[r % 4] + load(source + r * g.grad_stride, n);
+    int64_t r = 0;
+    for (; r + 4 <= count; r += 4, source += 4 * g.grad_stride) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[i] = sum[i] + load(source + i * g.grad_stride, n);
+    }
+    for (; r < count; ++r, source += g.grad_stride) sum[0] = sum[0] + load(source, n);
     T lanes[Vec<T>::kWidth];
     store(lanes, (sum[0] + sum[1]) + (sum[2] + sum[3]));
     for (int64_t i = 0; i < Vec<T>::kWidth && i < n; ++i) totals[m - begin + i] += lanes[i];
@@ -203,13 +207,14 @@ struct Operand {
   }
 
   T* pack_columns(const WeightGradient<T>& g, int64_t t, int64_t b, int64_t column, T* to) const {
-    for (int64_t r = 0; r < count; ++r) {
+    const int64_t end = g.N - column < 3 * V::kWidth ? g.N : column + 3 * V::kWidth;
+    for (int64_t r = 0; r < count; b = 0, ++t) {
       const T* source = g.operand.at(t, b);
-      for (int64_t c = column; c < g.N && c < column + 3 * V::kWidth; c += V::kWidth) {
-        store(to, load(source + c, g.N - c));
-        to += V::kWidth;
+      for (; r < count && b < g.B; ++r, ++b, source += g.operand.row_stride) {
+        for (int64_t c = column; c < end; c += V::kWidth, to += V::kWidth) {
+          store(to, load(source + c, g.N - c));
+        }
       }
-      if (++b == g.B) b = 0, ++t;
     }
     return to;
   }

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kFlopPerThread = 2'500'000;
 
 // A multiple of every tile's rows; its states, inputs and sums of one step stay in L1.
-constexpr int64_t kRowBlock = 24;
+constexpr int64_t kRowBlock = 48;
 
 // Fewer rows than this at a time would pass over the weight gradients too often.
 constexpr int64_t kGradientRowsAtOnce = 512;
