@@ -7,6 +7,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <initializer_list>
@@ -50,6 +51,7 @@ Tensor empty(Sizes sizes, ScalarType dtype) {
   return Tensor(handle);
 }
 
+// The tensor itself where it is contiguous, else a contiguous copy.
 Tensor dense(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
@@ -150,7 +152,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
   STD_TORCH_CHECK(bias_ih.has_value() == bias_hh.has_value(), "give both biases or none");
   if (bias_ih) check(*bias_ih, "bias_ih", {gates(layer.mode) * H}, input);
   if (bias_hh) check(*bias_hh, "bias_hh", {gates(layer.mode) * H}, input);
-  const auto packed_bias_ih = dense(bias_ih), packed_bias_hh = dense(bias_hh);
+  const auto dense_bias_ih = dense(bias_ih), dense_bias_hh = dense(bias_hh);
   Tensor output = empty({T, B, H}, layer.dtype()), h_n = layer.state();
   Tensor c_n = layer.cx ? layer.state() : layer.none();
   Tensor reserve = save ? empty({layer.reserve_size()}, layer.dtype()) : layer.none();
@@ -166,13 +168,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     forward.h_n = mutable_data<Element>(h_n);
     forward.c_n = mutable_data<Element>(c_n);
     forward.reserve = save ? mutable_data<Element>(reserve) : nullptr;
-    run_forward(layer.mode, forward, layer.weights<Element>(packed_bias_ih, packed_bias_hh));
+    run_forward(layer.mode, forward, layer.weights<Element>(dense_bias_ih, dense_bias_hh));
   });
   return {output, h_n, c_n, reserve};
 }
 
 // What backward can be asked for, in the order of its results; bit k of `wanted` asks for result k.
-enum Wanted { kInput, kHx, kCx, kWeightIh, kWeightHh, kBiasIh, kBiasHh, kWantedCount };
+enum Wanted { kInput, kHx, kCx, kWeightIh, kWeightHh, kBiasIh, kBiasHh };
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // A gradient that kernels add to: zeros of the sizes, or empty when not wanted.
