@@ -88,6 +88,45 @@ def test_a_failing_write_leaves_the_old_file(path, state, monkeypatch):
     assert [each.name for each in path.parent.iterdir()] == ["last.pt"]
 
 
+def test_an_interrupt_before_the_file_is_whole_leaves_the_old_one(path, state, monkeypatch):
+    before = path.read_bytes()
+
+    def interrupt(file):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, state)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_interrupt_that_torch_buries_is_an_interrupt(path, state, monkeypatch):
+    """torch closes its archive after an interrupt, fails, and raises that failure instead."""
+
+    def save(content, file):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 26752 vs 26644")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, state)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_of_torch_stays_one(path, state, monkeypatch):
+    def save(content, file):
+        raise RuntimeError("cannot serialise")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RuntimeError, match="cannot serialise"):
+        save_checkpoint(path, state)
+
+
 def test_is_on_disk_before_it_takes_its_name(path, state, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -38,8 +39,17 @@ def save_checkpoint(path: Path, state: State) -> None:
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
     }
+    # In memory first: an interrupt in a write that torch's C++ asked for would pass through it.
+    whole = io.BytesIO()
+    try:
+        torch.save(content, whole)
+    except RuntimeError as error:
+        # Closing its archive after an interrupt, torch fails again and buries it.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
     with replacing(path) as file:
-        torch.save(content, file)
+        file.write(whole.getbuffer())
         file.flush()
         os.fsync(file.fileno())
 
