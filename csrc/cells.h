@@ -28,6 +28,13 @@ struct Tanh {
   }
 };
 
+struct Sigmoid {
+  template <class V>
+  FASTRNN_INLINE static V slope(V y) {
+    return y * (V(1) - y);
+  }
+};
+
 struct Relu {
   template <class V>
   FASTRNN_INLINE static V value(V x) {
@@ -42,7 +49,7 @@ struct Relu {
 // h = activation(sum); Elman 1990.
 template <class Activation>
 struct Elman {
-  static constexpr int kGates = 1, kSums = 1, kStates = 1,
+  static constexpr int kGates = gates(Mode::kRnnTanh), kSums = sums(Mode::kRnnTanh), kStates = 1,
                        kSaved = reserve_per_unit(Mode::kRnnTanh);
 
   // state: h_prev in, h out.
@@ -63,7 +70,8 @@ struct Elman {
 // Gates i, f, g, o; states h, c; Hochreiter and Schmidhuber 1997 with forget gate, as
 // torch.nn.LSTM.
 struct Lstm {
-  static constexpr int kGates = 4, kSums = 4, kStates = 2, kSaved = reserve_per_unit(Mode::kLstm);
+  static constexpr int kGates = gates(Mode::kLstm), kSums = sums(Mode::kLstm), kStates = 2,
+                       kSaved = reserve_per_unit(Mode::kLstm);
 
   template <class V>
   FASTRNN_INLINE static void forward(const V* sum, V* state, V* saved) {
@@ -79,23 +87,19 @@ struct Lstm {
                                       V* grad_sum) {
     const V i = saved[0], f = saved[1], g = saved[2], o = saved[3], tanh_c = tanh(saved[4]);
     const V grad_c = fma(grad_state[0] * o, Tanh::slope(tanh_c), grad_state[1]);
-    grad_sum[0] = grad_c * g * sigmoid_slope(i);
-    grad_sum[1] = grad_c * prev_state[1] * sigmoid_slope(f);
+    grad_sum[0] = grad_c * g * Sigmoid::slope(i);
+    grad_sum[1] = grad_c * prev_state[1] * Sigmoid::slope(f);
     grad_sum[2] = grad_c * i * Tanh::slope(g);
-    grad_sum[3] = grad_state[0] * tanh_c * sigmoid_slope(o);
+    grad_sum[3] = grad_state[0] * tanh_c * Sigmoid::slope(o);
     grad_state[0] = V(0);
     grad_state[1] = grad_c * f;
-  }
-
-  template <class V>
-  FASTRNN_INLINE static V sigmoid_slope(V y) {
-    return y * (V(1) - y);
   }
 };
 
 // Gates r, z, n; Cho et al. 2014 with the reset gate after the matrix product, as torch.nn.GRU.
 struct Gru {
-  static constexpr int kGates = 3, kSums = 4, kStates = 1, kSaved = reserve_per_unit(Mode::kGru);
+  static constexpr int kGates = gates(Mode::kGru), kSums = sums(Mode::kGru), kStates = 1,
+                       kSaved = reserve_per_unit(Mode::kGru);
 
   template <class V>
   FASTRNN_INLINE static void forward(const V* sum, V* state, V* saved) {
@@ -112,8 +116,8 @@ struct Gru {
     const V grad_h = grad_state[0];
     const V grad_n = grad_h * (V(1) - z) * Tanh::slope(n);
     grad_sum[0] = grad_n;
-    grad_sum[1] = grad_n * n_hidden * Lstm::sigmoid_slope(r);
-    grad_sum[2] = grad_h * (prev_state[0] - n) * Lstm::sigmoid_slope(z);
+    grad_sum[1] = grad_n * n_hidden * Sigmoid::slope(r);
+    grad_sum[2] = grad_h * (prev_state[0] - n) * Sigmoid::slope(z);
     grad_sum[3] = grad_n * r;
     grad_state[0] = grad_h * z;
   }

@@ -27,6 +27,16 @@ const std::vector<const Kernels*>& available_kernels() {
   return kernels;
 }
 
+const Kernels& kernels_named(const std::string& name) {
+  std::string names;
+  for (const Kernels* kernels : available_kernels()) {
+    if (name == kernels->isa) return *kernels;
+    names += std::string(names.empty() ? "" : ", ") + kernels->isa;
+  }
+  throw std::invalid_argument("fastrnn: unknown or unsupported instruction set '" + name +
+                              "' (FASTRNN_CPU_ISA); this machine has: " + names);
+}
+
 const Kernels* chosen_at_start() {
   const char* name = std::getenv("FASTRNN_CPU_ISA");
   return name && *name ? &kernels_named(name) : available_kernels().back();
@@ -48,16 +58,6 @@ std::vector<std::string> available_isas() {
   std::vector<std::string> names;
   for (const Kernels* kernels : available_kernels()) names.push_back(kernels->isa);
   return names;
-}
-
-const Kernels& kernels_named(const std::string& name) {
-  std::string names;
-  for (const Kernels* kernels : available_kernels()) {
-    if (name == kernels->isa) return *kernels;
-    names += std::string(names.empty() ? "" : ", ") + kernels->isa;
-  }
-  throw std::invalid_argument("fastrnn: unknown or unsupported instruction set '" + name +
-                              "' (FASTRNN_CPU_ISA); this machine has: " + names);
 }
 
 const Kernels& current_kernels() { return *choice().load(); }

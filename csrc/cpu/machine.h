@@ -24,7 +24,4 @@ Machine current_machine();
 // The kernels of the instruction set in use.
 const Kernels& current_kernels();
 
-// The kernels of an instruction set; throws like current_isa.
-const Kernels& kernels_named(const std::string& name);
-
 }  // namespace fastrnn

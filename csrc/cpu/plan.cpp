@@ -19,6 +19,10 @@ int64_t panel_vectors(int64_t n, int64_t width) { return n <= width ? 1 : n <= 2
 
 }  // namespace
 
+int64_t items_per_thread(int64_t flop) {
+  return std::max<int64_t>(1, kFlopPerThread / std::max<int64_t>(flop, 1));
+}
+
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
   const auto [T, B, I, H] = shape;
   Plan plan;
@@ -36,8 +40,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);
   plan.backward_steps = std::min(T, std::max<int64_t>(1, rows / std::max<int64_t>(B, 1)));
-  const int64_t flop_per_row = std::max<int64_t>(2 * T * gates(mode) * H * (I + H), 1);
-  plan.rows_per_thread = std::max<int64_t>(1, kFlopPerThread / flop_per_row);
+  plan.rows_per_thread = items_per_thread(2 * T * gates(mode) * H * (I + H));
   return plan;
 }
 

@@ -20,6 +20,9 @@ struct Plan {
   int64_t rows_per_thread;   // fewer rows of the batch than this are not worth a thread
 };
 
+// Items of `flop` operations each that are worth a thread; fewer are not.
+int64_t items_per_thread(int64_t flop);
+
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine);
 
 }  // namespace fastrnn

@@ -146,6 +146,7 @@ struct BackwardStep {
         grad_state[0] = grad_state[0] + load_rows<R>(grad_output, layer.grad_output.row_stride, n);
       }
       if constexpr (Cell::kStates > 1) {
+        // c is the last of what forward saved.
         const T* c_prev =
             previous < 0 ? layer.cx + row * H : layer.reserve + (before * K + K - 1) * H;
         state[1] = load_rows<R>(c_prev + j, previous < 0 ? H : K * H, n);

@@ -11,12 +11,7 @@
 namespace fastrnn {
 namespace {
 
-// A product smaller than this does not repay waking a thread.
-constexpr int64_t kFlopPerThread = 2'500'000;
-
 constexpr int64_t kProductRows = 96;  // rows that stay in cache while all panels pass
-
-int64_t at_least_one(int64_t n) { return std::max<int64_t>(n, 1); }
 
 // Weights packed for the whole call.
 template <class T>
@@ -65,8 +60,7 @@ struct Backward {
     const Product<T> product{
         layer.grad_sums, stride(), rotation, packed_weight_ih, plan.input_panel, grad_input, I,
         columns(),       I,        false};
-    const int64_t grain = kFlopPerThread / at_least_one(2 * columns() * I);
-    parallel_for(rows(), at_least_one(grain), [&](int64_t begin, int64_t end) {
+    parallel_for(rows(), items_per_thread(2 * columns() * I), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row += kProductRows) {
         kernels.product(product, row, std::min(end, row + kProductRows));
       }
@@ -102,8 +96,8 @@ struct Backward {
   // Threads share the rows of the gradient, not those of the sum: each element is one thread's.
   void to_weights(const WeightGradient<T>& gradient) const {
     const int64_t tile = kernels.gradient_rows, tiles = (gradient.M + tile - 1) / tile;
-    const int64_t grain = kFlopPerThread / at_least_one(2 * gradient.rows * gradient.N * tile);
-    parallel_for(tiles, at_least_one(grain), [&](int64_t begin, int64_t end) {
+    const int64_t grain = items_per_thread(2 * gradient.rows * gradient.N * tile);
+    parallel_for(tiles, grain, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * tile, last = std::min(end * tile, gradient.M);
       const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, gradient.N));
       WeightGradient<T> part = gradient;

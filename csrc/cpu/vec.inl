@@ -178,7 +178,8 @@ FASTRNN_INLINE void split_exp(Vec<T> x, Vec<T>& q, Vec<T>& scale) {
 }
 
 // 1 / (1 + e), e = exp(-x), as 0.5 / (0.5 + e/2): e/2 does not overflow before the result
-// underflows. At most 1.8 ulp: one rounding in the sum, one in the quotient.
+// underflows. The 0.5 is added to the small part of the sum first, so that a large e does not
+// swallow it.
 template <class T>
 FASTRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   typedef Vec<T> V;
