@@ -133,36 +133,55 @@ void product(const Product<T>& p, int64_t begin, int64_t end) {
 
 // The weight gradient's tile: kGradientTile rows by up to three vectors.
 constexpr int kGradientTile = kAccumulators / 3;
+constexpr int64_t kGradientColumns = 4 * kGradientTile;  // packed at a time
 
 template <class T>
 int64_t weight_gradient_scratch(int64_t gradient_rows, int64_t columns) {
   const int64_t totals = gradient_rows * (sizeof(double) / sizeof(T));
   const int64_t padded = (columns + Vec<T>::kWidth - 1) / Vec<T>::kWidth * Vec<T>::kWidth;
-  return kGradientRows * (kGradientTile + padded) + totals;
+  return kGradientRows * (kGradientColumns + padded) + totals;
 }
 
 // Rows this close together are read where they are; copying them would cost more than it gains.
 // Rows further apart fall into few sets of the first-level cache and are packed.
 constexpr int64_t kNearRowBytes = 256;
 
-// kGradientTile columns from m on of grad_sums' rows [row, row + count), zeros from column `end`
-// on.
+// Columns [m, m + kGradientColumns) of grad_sums' rows [row, row + count) as left-hand sides of
+// kGradientTile columns each: where they are, or packed with zeros from column `end` on. A row's
+// columns of one cache line are packed at once: rows may fall into few sets of the first-level
+// cache.
 template <class T>
-Panel<T> gradient_columns(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t m,
-                          int64_t end, T* packed) {
-  const T* source = g.grad_sums + row * g.grad_stride + m;
-  const bool whole = end - m >= kGradientTile;
-  if (whole && g.grad_stride * int64_t(sizeof(T)) <= kNearRowBytes) return {source, g.grad_stride};
-  for (int64_t r = 0; r < count; ++r, source += g.grad_stride) {
-    T* to = packed + r * kGradientTile;
-    if (whole) {
-      __builtin_memcpy(to, source, kGradientTile * sizeof(T));
-    } else {
-      for (int64_t i = 0; i < kGradientTile; ++i) to[i] = m + i < end ? source[i] : T(0);
+struct GradientColumns {
+  const T* data;
+  int64_t stride, tile_stride;
+
+  GradientColumns(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t m, int64_t end,
+                  T* packed)
+      : data(g.grad_sums + row * g.grad_stride + m),
+        stride(g.grad_stride),
+        tile_stride(kGradientTile) {
+    const bool whole = end - m >= kGradientColumns;
+    if (whole && g.grad_stride * int64_t(sizeof(T)) <= kNearRowBytes) return;
+    const int64_t filled = whole ? kGradientColumns : end - m;
+    for (int64_t r = 0; r < count; ++r) {
+      for (int64_t tile = 0; tile * kGradientTile < filled; ++tile) {
+        const T* from = data + r * stride + tile * kGradientTile;
+        T* to = packed + (tile * count + r) * kGradientTile;
+        const int64_t n = filled - tile * kGradientTile;
+        if (n >= kGradientTile) {
+          __builtin_memcpy(to, from, kGradientTile * sizeof(T));
+        } else {
+          for (int64_t i = 0; i < kGradientTile; ++i) to[i] = i < n ? from[i] : T(0);
+        }
+      }
     }
+    data = packed;
+    stride = kGradientTile;
+    tile_stride = count * kGradientTile;
   }
-  return {packed, kGradientTile};
-}
+
+  Panel<T> tile(int64_t index) const { return {data + index * tile_stride, stride}; }
+};
 
 // totals += sums of columns [begin, end) over rows [row, row + count). In double: a bias gradient
 // is one long sum, and torch's is a cascade of short ones.
@@ -185,8 +204,12 @@ void add_column_sums(const WeightGradient<T>& g, int64_t row, int64_t count, int
   }
 }
 
+// Vectors of the next tile of columns when `left` remain: three, but no single one at the end where
+// two can share it, since a narrow tile cannot fill the units that multiply.
+constexpr int64_t tile_vectors(int64_t left) { return left == 4 ? 2 : left < 3 ? left : 3; }
+
 // The operand's rows [row, row + count) as a right-hand side: where they are, or packed in panels
-// of three vectors of columns, the last as wide as what is left.
+// of tile_vectors.
 template <class T>
 struct Operand {
   typedef Vec<T> V;
@@ -201,13 +224,18 @@ struct Operand {
     const bool even = g.operand.step_stride == g.B * stride || b + count <= g.B;
     in_place = even && g.N % V::kWidth == 0 && stride * int64_t(sizeof(T)) <= kNearRowBytes;
     data = in_place ? g.operand.at(t, b) : packed;
-    for (int64_t column = 0; !in_place && column < g.N; column += 3 * V::kWidth) {
-      packed = pack_columns(g, t, b, column, packed);
+    for (int64_t column = 0, end; !in_place && column < g.N; column = end) {
+      end = column + tile_vectors(vectors_from(g, column)) * V::kWidth;
+      packed = pack_columns(g, t, b, column, end < g.N ? end : g.N, packed);
     }
   }
 
-  T* pack_columns(const WeightGradient<T>& g, int64_t t, int64_t b, int64_t column, T* to) const {
-    const int64_t end = g.N - column < 3 * V::kWidth ? g.N : column + 3 * V::kWidth;
+  static int64_t vectors_from(const WeightGradient<T>& g, int64_t column) {
+    return (g.N - column + V::kWidth - 1) / V::kWidth;
+  }
+
+  T* pack_columns(const WeightGradient<T>& g, int64_t t, int64_t b, int64_t column, int64_t end,
+                  T* to) const {
     for (int64_t r = 0; r < count; b = 0, ++t) {
       const T* source = g.operand.at(t, b);
       for (; r < count && b < g.B; ++r, ++b, source += g.operand.row_stride) {
@@ -231,13 +259,21 @@ template <int N, class T>
 void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<T>& operand,
               int64_t count, int64_t column, int64_t m, int64_t end) {
   typedef Vec<T> V;
+  T* rows[kGradientTile];
+#pragma GCC unroll 16
+  for (int i = 0; i < kGradientTile; ++i) {
+    rows[i] = g.grad_weight + (m + i + g.rotation) % g.M * g.N + column;
+    // All gradients together seldom fit the first-level cache: ask before the product, add after.
+    if (m + i < end)
+      __builtin_prefetch(rows[i], 1), __builtin_prefetch(rows[i] + N * V::kWidth - 1, 1);
+  }
   V acc[kGradientTile][N];
   set_zero(acc);
   accumulate<kGradientTile, N>(acc, gradient.data, 1, gradient.stride, operand, count);
 #pragma GCC unroll 16
   for (int i = 0; i < kGradientTile; ++i) {
     if (m + i >= end) break;
-    T* c = g.grad_weight + (m + i + g.rotation) % g.M * g.N + column;
+    T* c = rows[i];
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
       const int64_t n = g.N - column - v * V::kWidth;
@@ -246,22 +282,36 @@ void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<
   }
 }
 
+// Adds to gradient rows m to m + kGradientTile, all columns.
+template <class T>
+void add_row_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Operand<T>& operand,
+                  int64_t m, int64_t end) {
+  for (int64_t column = 0; column < g.N;) {
+    const int64_t vectors = tile_vectors(operand.vectors_from(g, column));
+    const Panel<T> panel = operand.columns(column, vectors);
+    switch (vectors) {
+      case 1:
+        add_tile<1>(g, gradient, panel, operand.count, column, m, end);
+        break;
+      case 2:
+        add_tile<2>(g, gradient, panel, operand.count, column, m, end);
+        break;
+      default:
+        add_tile<3>(g, gradient, panel, operand.count, column, m, end);
+    }
+    column += vectors * Vec<T>::kWidth;
+  }
+}
+
 // grad_weight += the products of rows [row, row + count).
 template <class T>
 void add_products(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin,
                   int64_t end, T* scratch) {
-  constexpr int64_t kWidth = Vec<T>::kWidth;
-  const Operand<T> operand(g, row, count, scratch + kGradientRows * kGradientTile);
-  for (int64_t m = begin; m < end; m += kGradientTile) {
-    const Panel<T> gradient = gradient_columns(g, row, count, m, end, scratch);
-    int64_t column = 0;
-    for (; g.N - column > 2 * kWidth; column += 3 * kWidth) {
-      add_tile<3>(g, gradient, operand.columns(column, 3), count, column, m, end);
-    }
-    if (g.N - column > kWidth) {
-      add_tile<2>(g, gradient, operand.columns(column, 2), count, column, m, end);
-    } else if (g.N > column) {
-      add_tile<1>(g, gradient, operand.columns(column, 1), count, column, m, end);
+  const Operand<T> operand(g, row, count, scratch + kGradientRows * kGradientColumns);
+  for (int64_t m = begin; m < end; m += kGradientColumns) {
+    const GradientColumns<T> gradient(g, row, count, m, end, scratch);
+    for (int64_t tile = 0; tile < 4 && m + tile * kGradientTile < end; ++tile) {
+      add_row_tile(g, gradient.tile(tile), operand, m + tile * kGradientTile, end);
     }
   }
 }

@@ -3,6 +3,8 @@
 // target and could be the copy that the linker keeps for every caller.
 #pragma once
 
+#include "activations.inl"
+#include "group.inl"
 #include "vec.inl"
 
 // cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
@@ -13,20 +15,31 @@
 namespace fastrnn {
 namespace {
 
-// Memory behind n elements is not touched.
+// y = function of every x; memory behind n elements is not touched.
 template <class T, class Function>
 FASTRNN_INLINE void map(const T* x, T* y, int64_t n, Function function) {
-  for (int64_t i = 0; i < n; i += Vec<T>::kWidth) store(y + i, function(load(x + i, n - i)), n - i);
+  constexpr int64_t kWidth = Vec<T>::kWidth;
+  typedef Group<Vec<T>, kGroup> G;
+  int64_t i = 0;
+  for (; i + kGroup * kWidth <= n; i += kGroup * kWidth) {
+    G group;
+#pragma GCC unroll 8
+    for (int k = 0; k < kGroup; ++k) group.v[k] = load(x + i + k * kWidth);
+    group = function(group);
+#pragma GCC unroll 8
+    for (int k = 0; k < kGroup; ++k) store(y + i + k * kWidth, group.v[k]);
+  }
+  for (; i < n; i += kWidth) store(y + i, function(load(x + i, n - i)), n - i);
 }
 
 template <class T>
 void sigmoid_array(const T* x, T* y, int64_t n) {
-  map(x, y, n, sigmoid<T>);
+  map(x, y, n, [](auto v) __attribute__((always_inline)) { return sigmoid(v); });
 }
 
 template <class T>
 void tanh_array(const T* x, T* y, int64_t n) {
-  map(x, y, n, tanh<T>);
+  map(x, y, n, [](auto v) __attribute__((always_inline)) { return tanh(v); });
 }
 
 template <class T>

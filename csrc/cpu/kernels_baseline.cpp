@@ -8,6 +8,7 @@ constexpr char kIsaName[] = "baseline";
 constexpr int kVectorBytes = 16;
 constexpr bool kRowPairs = false;
 constexpr int kAccumulators = 12;  // of 16 registers on x86-64
+constexpr int kGroup = 2;          // vectors whose cells are computed in step (group.inl)
 
 typedef float FloatVector __attribute__((vector_size(kVectorBytes)));
 typedef double DoubleVector __attribute__((vector_size(kVectorBytes)));

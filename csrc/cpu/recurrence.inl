@@ -26,31 +26,57 @@ struct ForwardTile {
     accumulate<M, G * U, (S - G) * U, R>(sum, h_prev, H, 1, {weights, kPanel}, H);
     accumulate<M, G * U, 0, R>(sum, x, layer.input.row_stride, 1, {weights + H * kPanel, kPanel},
                                I);
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) {
+    finish<0>(sum, row);
+  }
+
+  // The cell of vectors [first, M * U) of the tile, a group at a time; vector i is of row i / U.
+  template <int first, int M>
+  FASTRNN_INLINE void finish(const V (&sum)[M][S * U], int64_t row) const {
+    constexpr int kLeft = M * U - first;
+    if constexpr (kLeft > 0) {
+      constexpr int N = kLeft < kGroup ? kLeft : kGroup;
+      Group<V, N> sums[S];
 #pragma GCC unroll 4
-      for (int u = 0; u < U; ++u) {
-        const int64_t j = unit + u * V::kWidth;
-        if (j < H) finish(sum[r] + u, u, row + r * R, j, h_prev + r * R * H + j);
+      for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 8
+        for (int i = 0; i < N; ++i) {
+          const int r = (first + i) / U, u = (first + i) % U;
+          sums[s].v[i] = sum[r][s * U + u] + load(bias + (s * U + u) * V::kWidth);
+        }
       }
+      cells<first>(sums, row);
+      finish<first + N>(sum, row);
     }
   }
 
-  // The cell of one vector of units: its sums stand U apart.
-  FASTRNN_INLINE void finish(const V* sums, int u, int64_t row, int64_t j, const T* h_prev) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H, n = H - j;
-    V sum[S], state[Cell::kStates], saved[K + 1];
-#pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) sum[s] = sums[s * U] + load(bias + (s * U + u) * V::kWidth);
-    state[0] = load_rows<R>(h_prev, H, n);
-    if constexpr (Cell::kStates > 1) state[1] = load_rows<R>(layer.c_n + row * H + j, H, n);
-    Cell::forward(sum, state, saved);
-    store_rows<R>(layer.output + (t * B + row) * H + j, H, state[0], n);
-    if constexpr (Cell::kStates > 1) store_rows<R>(layer.c_n + row * H + j, H, state[1], n);
-    if (K > 0 && layer.reserve) {
-      T* reserve = layer.reserve + (t * B + row) * K * H + j;
+  template <int first, int N>
+  FASTRNN_INLINE void cells(const Group<V, N>* sums, int64_t row) const {
+    const auto [_, B, I, H] = layer.shape;
+    const T* h_prev = previous < 0 ? layer.hx : layer.output + previous * B * H;
+    Group<V, N> state[Cell::kStates], saved[K + 1];
 #pragma GCC unroll 8
-      for (int k = 0; k < K; ++k) store_rows<R>(reserve + k * H, K * H, saved[k], n);
+    for (int i = 0; i < N; ++i) {
+      const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
+      if (U > 1 && j >= H) continue;  // a panel may be wider than what is left of the units
+      state[0].v[i] = load_rows<R>(h_prev + b * H + j, H, H - j);
+      if constexpr (Cell::kStates > 1) {
+        state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
+      }
+    }
+    Cell::forward(sums, state, saved);
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) {
+      const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
+      if (U > 1 && j >= H) continue;
+      store_rows<R>(layer.output + (t * B + b) * H + j, H, state[0].v[i], H - j);
+      if constexpr (Cell::kStates > 1) {
+        store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
+      }
+      if (K > 0 && layer.reserve) {
+        T* reserve = layer.reserve + (t * B + b) * K * H + j;
+#pragma GCC unroll 8
+        for (int k = 0; k < K; ++k) store_rows<R>(reserve + k * H, K * H, saved[k].v[i], H - j);
+      }
     }
   }
 };
