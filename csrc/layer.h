@@ -1,11 +1,13 @@
 // One layer, one direction, as the kernels see it: sizes, strides and pointers; no torch.
 //
 // T steps, B batch, I input, H hidden; G gates and S sums of the cell (cells.h). All pointers are
-// to elements of the layer's dtype; none of the written arrays may overlap another array. Null
-// pointers are allowed only where said.
+// to elements of the layer's dtype, or of the one it is computed in (Wide); none of the written
+// arrays may overlap another array. Null pointers are allowed only where said.
 #pragma once
 
 #include <cstdint>
+
+#include "half.h"
 
 #if defined(__CUDACC__)
 #define FASTRNN_INLINE __host__ __device__ __forceinline__
@@ -70,8 +72,8 @@ struct LayerForward {
   Sequence<const T> input;   // (T, B, I)
   const T* hx;               // (B, H)
   const T* cx;               // (B, H), LSTM; else null
-  const T* weights;          // packed weight_ih and weight_hh
-  const T* bias;             // packed sums of the biases
+  const Wide<T>* weights;    // packed weight_ih and weight_hh
+  const Wide<T>* bias;       // packed sums of the biases
   T* output;                 // (T, B, H)
   T* h_n;                    // (B, H)
   T* c_n;                    // (B, H), LSTM; else null. Holds c of the current step meanwhile
@@ -90,12 +92,12 @@ struct LayerBackward {
   Sequence<const T> grad_output;  // (T, B, H); data null: zero
   const T* hx;                    // (B, H)
   const T* cx;                    // (B, H), LSTM; else null
-  const T* weights;               // packed weight_hh, transposed product
+  const Wide<T>* weights;         // packed weight_hh, transposed product
   const T* output;                // (T, B, H)
   const T* reserve;               // (T, B, reserve_per_unit, H)
   T* grad_h;                      // (B, H): of the state after the steps in, before them out
   T* grad_c;                      // (B, H), LSTM; else null
-  T* grad_sums;                   // (steps, B, S, H) in order of time, written
+  Wide<T>* grad_sums;             // (steps, B, S, H) in order of time, written
 };
 
 }  // namespace fastrnn

@@ -32,6 +32,24 @@ py::array_t<T> activation(const std::string& name, const py::array_t<T, py::arra
   return y;
 }
 
+// The elements of x, bits of E, as the vector code of the instruction set in use widens them.
+template <class E>
+py::array_t<float> widened(const py::array_t<uint16_t, py::array::c_style>& x) {
+  py::array_t<float> y(x.size());
+  const E* from = reinterpret_cast<const E*>(x.data());
+  current_kernels().conversion<E>().widen(from, x.size(), 1, x.size(), y.mutable_data());
+  return y;
+}
+
+// The reverse.
+template <class E>
+py::array_t<uint16_t> narrowed(const py::array_t<float, py::array::c_style>& x) {
+  py::array_t<uint16_t> y(x.size());
+  E* to = reinterpret_cast<E*>(y.mutable_data());
+  current_kernels().conversion<E>().narrow(x.data(), x.size(), to);
+  return y;
+}
+
 std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
                                     int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes) {
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
@@ -60,6 +78,12 @@ PYBIND11_MODULE(_C, m) {
   m.def("activation", &activation<float>, py::arg("name"), py::arg("x").noconvert(),
         "sigmoid or tanh by the vector code in use.");
   m.def("activation", &activation<double>, py::arg("name"), py::arg("x").noconvert());
+  m.def("widen_bfloat16", &widened<Bf16>, py::arg("bits").noconvert(),
+        "float32 of the bits of bfloat16, by the vector code in use.");
+  m.def("widen_float16", &widened<Half16>, py::arg("bits").noconvert(), "The same of float16.");
+  m.def("narrow_bfloat16", &narrowed<Bf16>, py::arg("x").noconvert(),
+        "The bits of float32 rounded to bfloat16, by the vector code in use.");
+  m.def("narrow_float16", &narrowed<Half16>, py::arg("x").noconvert(), "The same to float16.");
 }
 
 }  // namespace fastrnn

@@ -40,14 +40,29 @@ void check(const Tensor& tensor, const char* name, Sizes sizes, const Tensor& in
                   " must be a CPU tensor of the input's dtype");
 }
 
+// torch's code of a dtype that kernels take; a negative number for others.
+int32_t dtype_code(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Float:
+      return aoti_torch_dtype_float32();
+    case ScalarType::Double:
+      return aoti_torch_dtype_float64();
+    case ScalarType::BFloat16:
+      return aoti_torch_dtype_bfloat16();
+    case ScalarType::Half:
+      return aoti_torch_dtype_float16();
+    default:
+      return -1;
+  }
+}
+
 Tensor empty(Sizes sizes, ScalarType dtype) {
   std::array<int64_t, 3> strides = {1, 1, 1};
   for (size_t i = sizes.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes.begin()[i];
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      sizes.size(), sizes.begin(), strides.data(),
-      dtype == ScalarType::Double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
-      aoti_torch_device_type_cpu(), 0, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(),
+                                                         strides.data(), dtype_code(dtype),
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
@@ -103,9 +118,8 @@ struct Layer {
     STD_TORCH_CHECK(input_.dim() == 3 && hx_.dim() == 2,
                     "input must be (T, B, I) and hx (B, H), got ", input_.dim(), " and ", hx_.dim(),
                     " dimensions");
-    STD_TORCH_CHECK(
-        input_.scalar_type() == ScalarType::Float || input_.scalar_type() == ScalarType::Double,
-        "input must be float32 or float64");
+    STD_TORCH_CHECK(dtype_code(input_.scalar_type()) >= 0,
+                    "input must be float32, float64, bfloat16 or float16");
     shape = {input_.size(0), input_.size(1), input_.size(2), hx_.size(1)};
     const auto [T, B, I, H] = shape;
     STD_TORCH_CHECK(T > 0 && H > 0, "input and hx must have T > 0 and H > 0, got T = ", T,
@@ -139,7 +153,16 @@ struct Layer {
   // Calls body(T{}) with the C++ type of the dtype.
   template <class Body>
   void dispatch(const Body& body) const {
-    dtype() == ScalarType::Double ? body(double{}) : body(float{});
+    switch (dtype()) {
+      case ScalarType::Double:
+        return body(double{});
+      case ScalarType::BFloat16:
+        return body(Bf16{});
+      case ScalarType::Half:
+        return body(Half16{});
+      default:
+        return body(float{});
+    }
   }
 };
 

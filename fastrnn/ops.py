@@ -14,10 +14,10 @@ from torch.autograd import forward_ad
 
 from fastrnn import _extension, reference
 
-KERNEL_DTYPES = (torch.float32, torch.float64)
-"""The floating types that the kernels compute in."""
+KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+"""What the kernels run. The last two are stored as themselves and computed in float32."""
 
-# Numbers of floats per time step, row and hidden unit that a forward call keeps for its backward.
+# Numbers of elements per time step, row and hidden unit that a forward call keeps for its backward.
 _RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
 
 # Private in torch, and without a public equal; test_ops.py fails if torch takes either away.

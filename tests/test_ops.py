@@ -279,11 +279,10 @@ def test_guards_exist_in_this_torch():
         assert forward_ad._current_level == 0
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_other_dtypes_fall_to_the_reference(dtype, no_kernel):
-    arguments = layer_arguments("LSTM", dtype=dtype)
+def test_other_dtypes_fall_to_the_reference(no_kernel):
+    arguments = layer_arguments("LSTM", dtype=torch.complex64)
     expected = reference.layer("LSTM", *arguments, False)
-    assert_matches(ops.layer("LSTM", *arguments, False), expected, fraction=0)
+    assert all(map(torch.equal, ops.layer("LSTM", *arguments, False), expected))
 
 
 def test_mixed_dtypes_are_refused(no_kernel):

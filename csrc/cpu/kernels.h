@@ -55,13 +55,26 @@ struct KernelTable {
   void (*tanh)(const T* x, T* y, int64_t n);
 };
 
+// Between float32 and a type that is only stored. NaN stays NaN; narrowing rounds to nearest, ties
+// to even. Neither is subject to the flushing of subnormal numbers (threads.h).
+template <class E>
+struct Conversion {
+  // Rows of n elements, from_stride apart, to rows side by side.
+  void (*widen)(const E* from, int64_t from_stride, int64_t rows, int64_t n, float* to);
+  void (*narrow)(const float* from, int64_t n, E* to);
+};
+
 struct Kernels {
   const char* isa;
   KernelTable<float> f32;
   KernelTable<double> f64;
+  Conversion<Bf16> bf16;
+  Conversion<Half16> f16;
 
   template <class T>
   const KernelTable<T>& table() const;
+  template <class E>
+  const Conversion<E>& conversion() const;
 };
 
 template <>
@@ -71,6 +84,14 @@ inline const KernelTable<float>& Kernels::table<float>() const {
 template <>
 inline const KernelTable<double>& Kernels::table<double>() const {
   return f64;
+}
+template <>
+inline const Conversion<Bf16>& Kernels::conversion<Bf16>() const {
+  return bf16;
+}
+template <>
+inline const Conversion<Half16>& Kernels::conversion<Half16>() const {
+  return f16;
 }
 
 // Null where this build has no such code.

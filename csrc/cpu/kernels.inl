@@ -10,6 +10,7 @@
 // cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
 #include "../cells.h"
 #include "gemm.inl"
+#include "half.inl"
 #include "recurrence.inl"
 
 namespace fastrnn {
@@ -55,7 +56,11 @@ constexpr KernelTable<T> make_table() {
           tanh_array<T>};
 }
 
-constexpr Kernels kKernels = {kIsaName, make_table<float>(), make_table<double>()};
+constexpr Kernels kKernels = {kIsaName,
+                              make_table<float>(),
+                              make_table<double>(),
+                              {widen<Bf16>, narrow<Bf16>},
+                              {widen<Half16>, narrow<Half16>}};
 
 }  // namespace
 }  // namespace fastrnn

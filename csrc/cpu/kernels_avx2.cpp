@@ -1,14 +1,15 @@
-// The kernels for AVX2 with FMA. Headers come before the target pragma: what they define must stay
-// baseline code. GCC does not define __AVX2__ after the pragma, so the width is said here.
+// The kernels for AVX2 with FMA and F16C. Headers come before the target pragma: what they define
+// must stay baseline code. GCC does not define __AVX2__ after the pragma, so the width is said
+// here.
 #include "kernels.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 namespace fastrnn {
@@ -47,6 +48,13 @@ FASTRNN_INLINE void store_partial_raw(float* p, __m256 v, int64_t n) {
 }
 FASTRNN_INLINE void store_partial_raw(double* p, __m256d v, int64_t n) {
   _mm256_maskstore_pd(p, first_words(2 * n), v);
+}
+
+FASTRNN_INLINE __m256 load_f16_raw(const Half16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+FASTRNN_INLINE void store_f16_raw(Half16* p, __m256 v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 // Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.

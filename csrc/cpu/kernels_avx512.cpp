@@ -92,6 +92,13 @@ FASTRNN_INLINE void store_pair_raw(double* first, double* second, __m512d v, int
   }
 }
 
+FASTRNN_INLINE __m512 load_f16_raw(const Half16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+FASTRNN_INLINE void store_f16_raw(Half16* p, __m512 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
 // Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.
 template <class Raw>
 FASTRNN_INLINE void pin_raw(Raw& v) {

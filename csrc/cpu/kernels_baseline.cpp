@@ -40,6 +40,40 @@ FASTRNN_INLINE void store_partial_raw(T* p, Raw v, int64_t n) {
   for (int64_t lane = 0; lane < n; ++lane) p[lane] = v[lane];
 }
 
+// float16 by arithmetic on 32-bit lanes. No step has a subnormal float32 as operand or result.
+typedef int32_t WordVector __attribute__((vector_size(kVectorBytes)));
+typedef uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
+constexpr int32_t kExponentShift = (127 - 15) << 23;  // between the biases of the two formats
+
+FASTRNN_INLINE FloatVector load_f16_raw(const Half16* p) {
+  HalfVector half;
+  __builtin_memcpy(&half, p, sizeof(half));
+  const WordVector bits = __builtin_convertvector(half, WordVector);
+  const WordVector magnitude = bits & 0x7fff, sign = (bits & 0x8000) << 16;
+  const WordVector normal = (magnitude << 13) + kExponentShift;
+  const WordVector infinite = normal + kExponentShift;  // and NaN
+  const WordVector subnormal =
+      (WordVector)(__builtin_convertvector(magnitude, FloatVector) * 0x1p-24f);
+  return (FloatVector)(sign | (magnitude < 0x0400   ? subnormal
+                               : magnitude < 0x7c00 ? normal
+                                                    : infinite));
+}
+FASTRNN_INLINE void store_f16_raw(Half16* p, FloatVector v) {
+  const WordVector bits = (WordVector)v, magnitude = bits & 0x7fffffff;
+  const WordVector normal = (magnitude - kExponentShift + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  // In [0.5, 1) the last place of float32 is the smallest float16.
+  const WordVector subnormal = (WordVector)((FloatVector)magnitude + 0.5f) - 0x3f000000;
+  const WordVector nan = (magnitude >> 13 & 0x3ff) | 0x7e00;
+  constexpr int32_t kSmallestNormal = 0x38800000, kPowerAboveAll = 0x47800000;
+  const WordVector infinite = WordVector{} + 0x7c00;
+  const WordVector half = magnitude < kSmallestNormal  ? subnormal
+                          : magnitude < kPowerAboveAll ? normal
+                          : magnitude <= 0x7f800000    ? infinite
+                                                       : nan;
+  const HalfVector stored = __builtin_convertvector(half | (bits >> 16 & 0x8000), HalfVector);
+  __builtin_memcpy(p, &stored, sizeof(stored));
+}
+
 template <class Raw>
 FASTRNN_INLINE void pin_raw(Raw&) {}
 

@@ -15,7 +15,8 @@ std::vector<const Kernels*> find_kernels() {
   std::vector<const Kernels*> found = {kBaselineKernels};
 #if defined(__x86_64__) && defined(__GNUC__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
   if (kAvx2Kernels && avx2) found.push_back(kAvx2Kernels);
   if (kAvx512Kernels && avx2 && __builtin_cpu_supports("avx512f")) found.push_back(kAvx512Kernels);
 #endif

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "backward_arrays.h"
 #include "kernels.h"
 #include "machine.h"
 #include "pack.h"
@@ -14,16 +15,17 @@ namespace {
 constexpr int64_t kProductRows = 96;  // rows that stay in cache while all panels pass
 
 // Weights packed for the whole call.
-template <class T>
+template <class E>
 class PackedColumns {
  public:
-  PackedColumns(const T* matrix, const ColumnPanels& panels) : memory_(panels.elements()) {
-    pack_columns<T>(panels, matrix, memory_);
+  PackedColumns(const E* matrix, const ColumnPanels& panels) : memory_(panels.elements()) {
+    const Widened<E> widened(matrix, panels.K * panels.N);
+    pack_columns<Wide<E>>(panels, widened, memory_);
   }
-  operator const T*() const { return memory_; }
+  operator const Wide<E>*() const { return memory_; }
 
  private:
-  Scratch<T> memory_;
+  Scratch<Wide<E>> memory_;
 };
 
 // Backward in chunks of steps, from the last to the first: the gradients of a chunk's sums go into
@@ -33,9 +35,9 @@ struct Backward {
   const KernelTable<T>& kernels;
   const Plan& plan;
   Mode mode;
-  LayerBackward<T> layer;  // of the chunk
-  Sequence<const T> input;
-  Gradients<T> gradients;
+  const LayerBackward<T>& layer;  // of the chunk
+  const Sequence<const T>& input;
+  const Gradients<T>& gradients;
 
   int64_t stride() const { return sums(mode) * layer.shape.H; }
   int64_t columns() const { return gates(mode) * layer.shape.H; }
@@ -46,9 +48,10 @@ struct Backward {
   int64_t input_rotation() const { return input_gate(mode, 0) * layer.shape.H; }
 
   void recurrence() const {
+    const auto [T_, B, I, H] = layer.shape;
     const auto backward = kernels.backward[static_cast<int64_t>(mode)];
-    const int64_t steps = layer.end - layer.begin;
-    parallel_for(layer.shape.B, plan.rows_per_thread * layer.shape.T / steps,
+    const int64_t flop = 2 * (layer.end - layer.begin) * columns() * (I + H);
+    parallel_for(B, items_per_thread(flop),
                  [&](int64_t begin, int64_t end) { backward(layer, begin, end); });
   }
 
@@ -109,15 +112,16 @@ struct Backward {
 
 }  // namespace
 
-template <class T>
-void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& input,
-                  const Weights<T>& weights, const Gradients<T>& gradients) {
+template <class E>
+void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& input,
+                  const Weights<E>& weights, const Gradients<E>& gradients) {
+  typedef Wide<E> T;
   const auto [T_, B, I, H] = layer.shape;
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
-  const PackedColumns<T> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width});
-  const PackedColumns<T> weight_ih(weights.weight_ih,
+  const PackedColumns<E> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width});
+  const PackedColumns<E> weight_ih(weights.weight_ih,
                                    {gradients.input ? columns : 0, I, plan.input_panel * width});
   const Scratch<T> grad_sums(plan.backward_steps * B * sums(mode) * H);
   layer.weights = weight_hh;
@@ -126,24 +130,32 @@ void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& in
   layer.panel_vectors = plan.hidden_panel;
   layer.grad_sums = grad_sums;
 
-  Backward<T> chunk{kernels, plan, mode, layer, input, gradients};
+  BackwardArrays<E> arrays(mode, plan.backward_steps, {layer, input, gradients});
   // Where both products feed the same sums, so do both biases.
-  const bool same_bias = gradients.bias_ih && gradients.bias_hh && gates(mode) == sums(mode);
-  if (same_bias) chunk.gradients.bias_hh = nullptr;
-  for (int64_t end = T_; end > 0 && B > 0; end = chunk.layer.begin) {
-    chunk.layer.end = end;
-    chunk.layer.begin = std::max<int64_t>(0, end - plan.backward_steps);
+  Gradients<T> summed = arrays.chunk.gradients;
+  const bool same_bias = summed.bias_ih && summed.bias_hh && gates(mode) == sums(mode);
+  if (same_bias) summed.bias_hh = nullptr;
+  const Backward<T> chunk{kernels, plan, mode, arrays.chunk.layer, arrays.chunk.input, summed};
+  for (int64_t begin, end = T_; end > 0 && B > 0; end = begin) {
+    begin = std::max<int64_t>(0, end - plan.backward_steps);
+    arrays.load(begin, end);
     chunk.recurrence();
-    if (gradients.input) chunk.to_input(weight_ih);
-    if (gradients.weight_ih || gradients.bias_ih) chunk.to_input_weights();
-    if (gradients.weight_hh || chunk.gradients.bias_hh) chunk.to_hidden_weights();
+    if (summed.input) chunk.to_input(weight_ih);
+    if (summed.weight_ih || summed.bias_ih) chunk.to_input_weights();
+    if (summed.weight_hh || summed.bias_hh) chunk.to_hidden_weights();
+    arrays.store(begin, end);
   }
-  if (same_bias) std::copy_n(gradients.bias_ih, columns, gradients.bias_hh);
+  if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);
+  arrays.finish();
 }
 
 template void run_backward(Mode, LayerBackward<float>, const Sequence<const float>&,
                            const Weights<float>&, const Gradients<float>&);
 template void run_backward(Mode, LayerBackward<double>, const Sequence<const double>&,
                            const Weights<double>&, const Gradients<double>&);
+template void run_backward(Mode, LayerBackward<Bf16>, const Sequence<const Bf16>&,
+                           const Weights<Bf16>&, const Gradients<Bf16>&);
+template void run_backward(Mode, LayerBackward<Half16>, const Sequence<const Half16>&,
+                           const Weights<Half16>&, const Gradients<Half16>&);
 
 }  // namespace fastrnn

@@ -1,0 +1,101 @@
+// Forward of a type that is only stored (half.h), on one thread.
+#pragma once
+
+#include <algorithm>
+
+#include "../layer.h"
+#include "widened.h"
+
+namespace fastrnn {
+
+// Some steps of some rows in float32, the arrays of a LayerForward<float>.
+template <class E>
+class ForwardChunk {
+ public:
+  ForwardChunk(Mode mode, const LayerForward<E>& layer, int64_t begin, int64_t end)
+      : layer_(layer),
+        begin_(begin),
+        rows_(end - begin),
+        saved_(layer.reserve ? reserve_per_unit(mode) : 0),
+        steps_(std::clamp<int64_t>(kElements / step_elements(), 1, layer.shape.T)),
+        memory_(steps_ * step_elements() + 4 * states()) {
+    const auto [T, B, I, H] = layer.shape;
+    Carver memory(memory_);
+    input_ = memory.take(steps_ * rows_ * I);
+    part_.shape = {0, rows_, I, H};
+    part_.row_block = rows_;
+    part_.vectors_per_gate = layer.vectors_per_gate;
+    part_.rows_per_vector = layer.rows_per_vector;
+    part_.input = {input_, rows_ * I, I};
+    part_.weights = layer.weights;
+    part_.bias = layer.bias;
+    part_.output = memory.take(steps_ * states());
+    part_.reserve = saved_ > 0 ? memory.take(steps_ * saved_ * states()) : nullptr;
+    h_ = memory.take(states()), c_ = memory.take(states());
+    part_.h_n = memory.take(states()), part_.c_n = memory.take(states());
+  }
+
+  void run(void (*kernel)(const LayerForward<float>&, int64_t, int64_t)) {
+    const int64_t T = layer_.shape.T, H = layer_.shape.H, first = begin_ * H;
+    widen(layer_.hx + first, H, rows_, H, h_);
+    if (layer_.cx) widen(layer_.cx + first, H, rows_, H, c_);
+    for (int64_t step = 0, end; step < T; step = end) {
+      end = std::min(step + steps_, T);
+      load(step, end);
+      kernel(part_, 0, rows_);
+      store(step, end);
+      // Unrounded: only what leaves the layer is narrowed.
+      std::swap(h_, part_.h_n), std::swap(c_, part_.c_n);
+    }
+    narrow(h_, states(), layer_.h_n + first);
+    if (layer_.cx) narrow(c_, states(), layer_.c_n + first);
+  }
+
+ private:
+  // A share of the cache that the weights leave, and enough to make the calls few.
+  static constexpr int64_t kElements = 16 * 1024;
+
+  int64_t states() const { return rows_ * layer_.shape.H; }
+  int64_t step_elements() const { return rows_ * layer_.shape.I + (1 + saved_) * states(); }
+
+  void load(int64_t step, int64_t end) {
+    const int64_t I = layer_.shape.I, first = layer_.direction.first_time(step, end);
+    for (int64_t t = 0; t < end - step; ++t) {
+      widen(layer_.input.at(first + t, begin_), layer_.input.row_stride, rows_, I,
+            input_ + t * rows_ * I);
+    }
+    part_.shape.T = end - step;
+    part_.direction = {end - step, layer_.direction.reverse};
+    part_.hx = h_;
+    part_.cx = layer_.cx ? c_ : nullptr;
+  }
+
+  void store(int64_t step, int64_t end) {
+    const int64_t B = layer_.shape.B, H = layer_.shape.H;
+    const int64_t first = layer_.direction.first_time(step, end);
+    for (int64_t t = 0; t < end - step; ++t) {
+      const int64_t to = ((first + t) * B + begin_) * H;
+      narrow(part_.output + t * states(), states(), layer_.output + to);
+      if (!part_.reserve) continue;
+      narrow(part_.reserve + t * saved_ * states(), saved_ * states(),
+             layer_.reserve + to * saved_);
+    }
+  }
+
+  const LayerForward<E>& layer_;
+  int64_t begin_, rows_, saved_, steps_;
+  Scratch<float> memory_;
+  LayerForward<float> part_ = {};
+  float *input_, *h_, *c_;
+};
+
+// Rows [begin, end), all steps: what kernel does for arrays of float.
+template <class E>
+void forward_widened(Mode mode, void (*kernel)(const LayerForward<float>&, int64_t, int64_t),
+                     const LayerForward<E>& layer, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; row += layer.row_block) {
+    ForwardChunk<E>(mode, layer, row, std::min(end, row + layer.row_block)).run(kernel);
+  }
+}
+
+}  // namespace fastrnn

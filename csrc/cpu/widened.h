@@ -1,0 +1,62 @@
+// How run_forward and run_backward serve types that are only stored (half.h): the kernels compute
+// on float32 copies, of the weights once a call, of all else a few steps at a time.
+#pragma once
+
+#include "../half.h"
+#include "machine.h"
+#include "scratch.h"
+
+namespace fastrnn {
+
+template <class E>
+constexpr bool kOnlyStored = sizeof(E) < sizeof(Wide<E>);
+
+template <class E>
+void widen(const E* from, int64_t from_stride, int64_t rows, int64_t n, float* to) {
+  current_kernels().conversion<E>().widen(from, from_stride, rows, n, to);
+}
+
+template <class E>
+void narrow(const float* from, int64_t n, E* to) {
+  current_kernels().conversion<E>().narrow(from, n, to);
+}
+
+// A dense array in the compute type: the array itself, or a copy. Null stays null.
+template <class E, bool copied = kOnlyStored<E>>
+class Widened {
+ public:
+  Widened(const E* data, int64_t) : data_(data) {}
+  operator const E*() const { return data_; }
+
+ private:
+  const E* data_;
+};
+
+template <class E>
+class Widened<E, true> {
+ public:
+  Widened(const E* data, int64_t n) : given_(data != nullptr), copy_(given_ ? n : 0) {
+    if (given_) widen(data, n, 1, n, copy_);
+  }
+  operator const float*() const { return given_ ? static_cast<float*>(copy_) : nullptr; }
+
+ private:
+  bool given_;
+  Scratch<float> copy_;
+};
+
+// Float arrays one behind the other in memory that the caller owns.
+class Carver {
+ public:
+  explicit Carver(float* memory) : next_(memory) {}
+  float* take(int64_t n) {
+    float* taken = next_;
+    next_ += n;
+    return taken;
+  }
+
+ private:
+  float* next_;
+};
+
+}  // namespace fastrnn
