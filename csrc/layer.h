@@ -62,6 +62,15 @@ struct Direction {
   }
 };
 
+// What one thread computes of a layer: rows [row, row_end) of the batch, units [unit, unit_end).
+struct Part {
+  int64_t row, row_end, unit, unit_end;
+  // Where threads share rows: waits until all of them have come as far. Null where one has all
+  // units.
+  void (*meet)(void* member) = nullptr;
+  void* member = nullptr;
+};
+
 template <class T>
 struct LayerForward {
   Shape shape;
@@ -69,15 +78,21 @@ struct LayerForward {
   int64_t row_block;         // rows that run through all steps together
   int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.h)
   int64_t rows_per_vector;   // 2: few hidden units, two rows share a vector; else 1
-  Sequence<const T> input;   // (T, B, I)
-  const T* hx;               // (B, H)
-  const T* cx;               // (B, H), LSTM; else null
-  const Wide<T>* weights;    // packed weight_ih and weight_hh
-  const Wide<T>* bias;       // packed sums of the biases
-  T* output;                 // (T, B, H)
-  T* h_n;                    // (B, H)
-  T* c_n;                    // (B, H), LSTM; else null. Holds c of the current step meanwhile
-  T* reserve;  // (T, B, reserve_per_unit, H), or null when backward will not be asked for
+  // The input product is taken for so many steps at once, before their recurrence; 0: step by step,
+  // with the hidden product.
+  int64_t projected_steps;
+  Wide<T>* projected;       // [block][projected_steps][B][vectors of a panel], or null
+  Sequence<const T> input;  // (T, B, I)
+  const T* hx;              // (B, H)
+  const T* cx;              // (B, H), LSTM; else null
+  // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves.
+  const Wide<T>* weights;
+  const Wide<T>*weight_ih, *weight_hh;
+  const Wide<T>* bias;  // packed sums of the biases
+  T* output;            // (T, B, H)
+  T* h_n;               // (B, H)
+  T* c_n;               // (B, H), LSTM; else null. Holds c of the current step meanwhile
+  T* reserve;           // (T, B, reserve_per_unit, H), or null when backward will not be asked for
 };
 
 // Steps [begin, end) of a layer, run from the last to the first.
@@ -92,7 +107,9 @@ struct LayerBackward {
   Sequence<const T> grad_output;  // (T, B, H); data null: zero
   const T* hx;                    // (B, H)
   const T* cx;                    // (B, H), LSTM; else null
-  const Wide<T>* weights;         // packed weight_hh, transposed product
+  const Wide<T>* weights;         // weight_hh in panels of columns, or as it is
+  bool in_place;                  // as it is
+  bool wants_grad_hx;             // else grad_h is not of use after step 0
   const T* output;                // (T, B, H)
   const T* reserve;               // (T, B, reserve_per_unit, H)
   T* grad_h;                      // (B, H): of the state after the steps in, before them out

@@ -51,11 +51,16 @@ py::array_t<uint16_t> narrowed(const py::array_t<float, py::array::c_style>& x) 
 }
 
 std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
-                                    int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes) {
+                                    int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes,
+                                    int64_t threads) {
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
-  const Plan plan =
-      plan_layer(static_cast<Mode>(mode), {T, B, I, H}, element_bytes, {vector_bytes, l2_bytes});
-  return {{"rows_per_vector", plan.rows_per_vector},
+  const Plan plan = plan_layer(static_cast<Mode>(mode), {T, B, I, H}, element_bytes,
+                               {vector_bytes, l2_bytes, threads});
+  return {{"single_step", plan.single_step},
+          {"unit_parts", plan.unit_parts},
+          {"projected_steps", plan.projected_steps},
+          {"in_place", plan.in_place},
+          {"rows_per_vector", plan.rows_per_vector},
           {"vectors_per_gate", plan.vectors_per_gate},
           {"hidden_panel", plan.hidden_panel},
           {"input_panel", plan.input_panel},
@@ -73,7 +78,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
   m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
-        py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"),
+        py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         "How a layer of this shape would be computed on such a machine.");
   m.def("activation", &activation<float>, py::arg("name"), py::arg("x").noconvert(),
         "sigmoid or tanh by the vector code in use.");

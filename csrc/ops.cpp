@@ -191,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     forward.h_n = mutable_data<Element>(h_n);
     forward.c_n = mutable_data<Element>(c_n);
     forward.reserve = save ? mutable_data<Element>(reserve) : nullptr;
-    run_forward(layer.mode, forward, layer.weights<Element>(dense_bias_ih, dense_bias_hh));
+    run_forward(layer.mode, forward, layer.weights<Element>(dense_bias_ih, dense_bias_hh), !save);
   });
   return {output, h_n, c_n, reserve};
 }
@@ -200,18 +200,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
 enum Wanted { kInput, kHx, kCx, kWeightIh, kWeightHh, kBiasIh, kBiasHh };
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// A gradient that kernels add to: zeros of the sizes, or empty when not wanted.
-Tensor gradient(bool wanted, Sizes sizes, const Layer& layer) {
-  if (!wanted) return layer.none();
+Tensor zeros(Sizes sizes, const Layer& layer) {
   Tensor tensor = empty(sizes, layer.dtype());
   if (tensor.numel() > 0)
     std::memset(tensor.mutable_data_ptr(), 0, tensor.numel() * tensor.element_size());
   return tensor;
 }
 
+// A gradient of weights, which kernels write where there are rows; empty when not wanted.
+Tensor gradient(bool wanted, Sizes sizes, const Layer& layer) {
+  if (!wanted) return layer.none();
+  return layer.shape.B > 0 ? empty(sizes, layer.dtype()) : zeros(sizes, layer);
+}
+
 // The gradient of a state, that backward carries from the last step to the first.
 Tensor state_gradient(const std::optional<Tensor>& grad, const char* name, const Layer& layer) {
-  if (!grad) return gradient(true, {layer.shape.B, layer.shape.H}, layer);
+  if (!grad) return zeros({layer.shape.B, layer.shape.H}, layer);
   check(*grad, name, {layer.shape.B, layer.shape.H}, layer.input);
   return torch::stable::clone(dense(*grad));
 }
@@ -251,6 +255,7 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     backward.cx = data<Element>(layer.cx);
     backward.output = data<Element>(outputs);
     backward.reserve = data<Element>(reserved);
+    backward.wants_grad_hx = wants(kHx);
     backward.grad_h = mutable_data<Element>(grad_h);
     backward.grad_c = mutable_data<Element>(grad_c);
     run_backward(layer.mode, backward, sequence<Element>(layer.input),

@@ -82,9 +82,9 @@ def test_not_a_number_stays_in_its_row(mode, isa):
     assert output[:, torch.arange(batch) != 7].isfinite().all()
 
 
-def plan(mode="LSTM", element_bytes=4, vector_bytes=64, l2_bytes=1 << 20, **sizes):
+def plan(mode="LSTM", element_bytes=4, vector_bytes=64, l2_bytes=1 << 20, threads=1, **sizes):
     sizes = {"T": 100, "B": 64, "I": 16, "H": 64} | sizes
-    machine = {"vector_bytes": vector_bytes, "l2_bytes": l2_bytes}
+    machine = {"vector_bytes": vector_bytes, "l2_bytes": l2_bytes, "threads": threads}
     return _C.plan(MODES.index(mode), element_bytes=element_bytes, **sizes, **machine)
 
 

@@ -27,7 +27,11 @@ class ForwardChunk {
     part_.vectors_per_gate = layer.vectors_per_gate;
     part_.rows_per_vector = layer.rows_per_vector;
     part_.input = {input_, rows_ * I, I};
+    part_.projected_steps = layer.projected_steps;
+    part_.projected = layer.projected;
     part_.weights = layer.weights;
+    part_.weight_ih = layer.weight_ih;
+    part_.weight_hh = layer.weight_hh;
     part_.bias = layer.bias;
     part_.output = memory.take(steps_ * states());
     part_.reserve = saved_ > 0 ? memory.take(steps_ * saved_ * states()) : nullptr;
@@ -35,14 +39,14 @@ class ForwardChunk {
     part_.h_n = memory.take(states()), part_.c_n = memory.take(states());
   }
 
-  void run(void (*kernel)(const LayerForward<float>&, int64_t, int64_t)) {
+  void run(void (*kernel)(const LayerForward<float>&, const Part&)) {
     const int64_t T = layer_.shape.T, H = layer_.shape.H, first = begin_ * H;
     widen(layer_.hx + first, H, rows_, H, h_);
     if (layer_.cx) widen(layer_.cx + first, H, rows_, H, c_);
     for (int64_t step = 0, end; step < T; step = end) {
       end = std::min(step + steps_, T);
       load(step, end);
-      kernel(part_, 0, rows_);
+      kernel(part_, {0, rows_, 0, H});
       store(step, end);
       // Unrounded: only what leaves the layer is narrowed.
       std::swap(h_, part_.h_n), std::swap(c_, part_.c_n);
@@ -91,7 +95,7 @@ class ForwardChunk {
 
 // Rows [begin, end), all steps: what kernel does for arrays of float.
 template <class E>
-void forward_widened(Mode mode, void (*kernel)(const LayerForward<float>&, int64_t, int64_t),
+void forward_widened(Mode mode, void (*kernel)(const LayerForward<float>&, const Part&),
                      const LayerForward<E>& layer, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; row += layer.row_block) {
     ForwardChunk<E>(mode, layer, row, std::min(end, row + layer.row_block)).run(kernel);

@@ -12,13 +12,13 @@ struct Panel {
   int64_t stride;
 };
 
-// acc[r][kFirst + v] += sum over k of a[r*row_stride + k*k_stride] * panel[k][v].
+// acc[r][v] += sum over k of a[r*row_stride + k*k_stride] * panel[k][v].
 // Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is
 // in. Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every
 // partial sum is rounded to its own size, so the small terms must come first.
 // With R rows to a vector, r counts vectors.
-template <int M, int N, int kFirst = 0, int R = 1, class T, int kTotal>
-FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row_stride,
+template <int M, int N, int R = 1, class T>
+FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][N], const T* a, int64_t row_stride,
                                int64_t k_stride, const Panel<T>& panel, int64_t K) {
   typedef Vec<T> V;
   const T* weights = panel.data;
@@ -32,7 +32,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
         V w = load(weights + v * V::kWidth);
         pin_raw(w.raw);
 #pragma GCC unroll 16
-        for (int r = 0; r < M; ++r) acc[r][kFirst + v] = fma(rows[r], w, acc[r][kFirst + v]);
+        for (int r = 0; r < M; ++r) acc[r][v] = fma(rows[r], w, acc[r][v]);
       }
     } else {
       V w[N];
@@ -47,7 +47,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][kTotal], const T* a, int64_t row
       for (int r = 0; r < M; ++r) {
         const V row = broadcast_rows<R>(a + r * R * row_stride, row_stride);
 #pragma GCC unroll 16
-        for (int v = 0; v < N; ++v) acc[r][kFirst + v] = fma(row, w[v], acc[r][kFirst + v]);
+        for (int v = 0; v < N; ++v) acc[r][v] = fma(row, w[v], acc[r][v]);
       }
     }
   }
@@ -90,8 +90,8 @@ struct ProductTile {
     typedef Vec<T> V;
     V acc[M][N];
     set_zero(acc);
-    accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1, {panel, N * V::kWidth},
-                     count);
+    accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1,
+                     {panel, p.in_place ? p.N : N * V::kWidth}, count);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 16
@@ -111,8 +111,9 @@ void product_panels(const Product<T>& p, int64_t begin, int64_t end) {
   for (int64_t k = 0, count; k < p.K; k += count) {
     const int64_t a_column = (k + p.rotation) % p.K, left = p.K - (a_column > k ? a_column : k);
     count = left < kDepth ? left : kDepth;
-    for (int64_t column = 0; column < p.N; column += kPanel) {
-      const T* panel = p.panels + column * p.K + k * kPanel;
+    for (int64_t column = p.column; column < p.column_end; column += kPanel) {
+      const T* panel =
+          p.in_place ? p.panels + k * p.N + column : p.panels + column * p.K + k * kPanel;
       const ProductTile<T, N> tile{p, panel, a_column, count, column, p.accumulate || k > 0};
       for_row_tiles<tile_rows(N)>(begin, end, tile);
     }
@@ -253,11 +254,11 @@ struct Operand {
   }
 };
 
-// Adds the products of `count` rows to N vectors of columns of gradient rows m to m +
+// Writes, or adds, the products of `count` rows to N vectors of columns of gradient rows m to m +
 // kGradientTile.
 template <int N, class T>
 void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<T>& operand,
-              int64_t count, int64_t column, int64_t m, int64_t end) {
+              int64_t count, int64_t column, int64_t m, int64_t end, bool add) {
   typedef Vec<T> V;
   T* rows[kGradientTile];
 #pragma GCC unroll 16
@@ -277,7 +278,8 @@ void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<
 #pragma GCC unroll 16
     for (int v = 0; v < N; ++v) {
       const int64_t n = g.N - column - v * V::kWidth;
-      store(c + v * V::kWidth, load(c + v * V::kWidth, n) + acc[i][v], n);
+      T* to = c + v * V::kWidth;
+      store(to, add ? load(to, n) + acc[i][v] : acc[i][v], n);
     }
   }
 }
@@ -285,33 +287,34 @@ void add_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Panel<
 // Adds to gradient rows m to m + kGradientTile, all columns.
 template <class T>
 void add_row_tile(const WeightGradient<T>& g, const Panel<T>& gradient, const Operand<T>& operand,
-                  int64_t m, int64_t end) {
+                  int64_t m, int64_t end, bool add) {
   for (int64_t column = 0; column < g.N;) {
     const int64_t vectors = tile_vectors(operand.vectors_from(g, column));
     const Panel<T> panel = operand.columns(column, vectors);
     switch (vectors) {
       case 1:
-        add_tile<1>(g, gradient, panel, operand.count, column, m, end);
+        add_tile<1>(g, gradient, panel, operand.count, column, m, end, add);
         break;
       case 2:
-        add_tile<2>(g, gradient, panel, operand.count, column, m, end);
+        add_tile<2>(g, gradient, panel, operand.count, column, m, end, add);
         break;
       default:
-        add_tile<3>(g, gradient, panel, operand.count, column, m, end);
+        add_tile<3>(g, gradient, panel, operand.count, column, m, end, add);
     }
     column += vectors * Vec<T>::kWidth;
   }
 }
 
-// grad_weight += the products of rows [row, row + count).
+// grad_weight += the products of rows [row, row + count), or = for the first rows of all.
 template <class T>
 void add_products(const WeightGradient<T>& g, int64_t row, int64_t count, int64_t begin,
                   int64_t end, T* scratch) {
   const Operand<T> operand(g, row, count, scratch + kGradientRows * kGradientColumns);
+  const bool add = g.add || row > 0;
   for (int64_t m = begin; m < end; m += kGradientColumns) {
     const GradientColumns<T> gradient(g, row, count, m, end, scratch);
     for (int64_t tile = 0; tile < 4 && m + tile * kGradientTile < end; ++tile) {
-      add_row_tile(g, gradient.tile(tile), operand, m + tile * kGradientTile, end);
+      add_row_tile(g, gradient.tile(tile), operand, m + tile * kGradientTile, end, add);
     }
   }
 }
@@ -329,7 +332,7 @@ void weight_gradient(const WeightGradient<T>& g, int64_t begin, int64_t end) {
   if (!g.grad_bias) return;
   for (int64_t m = begin; m < end; ++m) {
     T& bias = g.grad_bias[(m + g.rotation) % g.M];
-    bias = static_cast<T>(bias + totals[m - begin]);
+    bias = static_cast<T>((g.add ? bias : T(0)) + totals[m - begin]);
   }
 }
 

@@ -7,21 +7,25 @@
 
 namespace fastrnn {
 
-// c (rows, N) = or += a (rows, K) times packed panels (pack_columns).
+// Columns [column, column_end) of c (rows, N) = or += a (rows, K) times a matrix (K, N): packed
+// panels (pack_columns), or the matrix itself, whose N must then be a multiple of a panel's
+// columns.
 template <class T>
 struct Product {
   const T* a;
   int64_t a_stride;
   int64_t rotation;  // panel row k multiplies column (k + rotation) % K of a
   const T* panels;
+  bool in_place;
   int64_t panel_vectors;
   T* c;
   int64_t c_stride, K, N;
+  int64_t column, column_end;  // begin at a panel
   bool accumulate;
 };
 
-// grad_weight (M, N) += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) += column
-// sums.
+// grad_weight (M, N) = or += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) = or +=
+// column sums.
 template <class T>
 struct WeightGradient {
   const T* grad_sums;  // (rows, M)
@@ -31,6 +35,7 @@ struct WeightGradient {
   int64_t rotation;  // sum row m is row (m + rotation) % M of the gradients
   T* grad_weight;    // (M, N), or null
   T* grad_bias;      // (M), or null
+  bool add;          // to what they hold; else they are written
   T* scratch;        // weight_gradient_scratch elements, of this thread
 };
 
@@ -42,9 +47,11 @@ template <class T>
 struct KernelTable {
   int64_t width;          // lanes of a vector
   int64_t gradient_rows;  // weight_gradient ranges begin at multiples of this
-  // Rows [begin, end) of the batch, all steps.
-  void (*forward[kModes])(const LayerForward<T>&, int64_t begin, int64_t end);
-  void (*backward[kModes])(const LayerBackward<T>&, int64_t begin, int64_t end);
+  // All steps. Units of a part begin at a block of forward's, at a panel of backward's.
+  void (*forward[kModes])(const LayerForward<T>&, const Part&);
+  void (*backward[kModes])(const LayerBackward<T>&, const Part&);
+  // The one step of a layer with T = 1, without packed weights.
+  void (*single_step[kModes])(const LayerForward<T>&, const Part&);
   // Rows [begin, end) of c.
   void (*product)(const Product<T>&, int64_t begin, int64_t end);
   // Rows [begin, end) of the gradient, counted before rotation.
@@ -68,6 +75,8 @@ struct Kernels {
   const char* isa;
   KernelTable<float> f32;
   KernelTable<double> f64;
+  // Of `bytes` at data; seed: that of what comes before it, or 0.
+  uint64_t (*fingerprint)(const void* data, int64_t bytes, uint64_t seed);
   Conversion<Bf16> bf16;
   Conversion<Half16> f16;
 

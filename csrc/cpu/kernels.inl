@@ -4,6 +4,7 @@
 #pragma once
 
 #include "activations.inl"
+#include "fingerprint.inl"
 #include "group.inl"
 #include "vec.inl"
 
@@ -12,6 +13,7 @@
 #include "gemm.inl"
 #include "half.inl"
 #include "recurrence.inl"
+#include "single_step.inl"
 
 namespace fastrnn {
 namespace {
@@ -49,6 +51,8 @@ constexpr KernelTable<T> make_table() {
           kGradientTile,
           {forward<Elman<Tanh>, T>, forward<Elman<Relu>, T>, forward<Lstm, T>, forward<Gru, T>},
           {backward<Elman<Tanh>, T>, backward<Elman<Relu>, T>, backward<Lstm, T>, backward<Gru, T>},
+          {single_step<Elman<Tanh>, T>, single_step<Elman<Relu>, T>, single_step<Lstm, T>,
+           single_step<Gru, T>},
           product<T>,
           weight_gradient<T>,
           weight_gradient_scratch<T>,
@@ -56,11 +60,9 @@ constexpr KernelTable<T> make_table() {
           tanh_array<T>};
 }
 
-constexpr Kernels kKernels = {kIsaName,
-                              make_table<float>(),
-                              make_table<double>(),
-                              {widen<Bf16>, narrow<Bf16>},
-                              {widen<Half16>, narrow<Half16>}};
+constexpr Kernels kKernels = {
+    kIsaName,    make_table<float>(),         make_table<double>(),
+    fingerprint, {widen<Bf16>, narrow<Bf16>}, {widen<Half16>, narrow<Half16>}};
 
 }  // namespace
 }  // namespace fastrnn

@@ -99,6 +99,9 @@ FASTRNN_INLINE void store_f16_raw(Half16* p, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
+FASTRNN_INLINE float sum_raw(__m512 v) { return _mm512_reduce_add_ps(v); }
+FASTRNN_INLINE double sum_raw(__m512d v) { return _mm512_reduce_add_pd(v); }
+
 // Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.
 template <class Raw>
 FASTRNN_INLINE void pin_raw(Raw& v) {

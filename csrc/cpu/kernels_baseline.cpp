@@ -74,6 +74,9 @@ FASTRNN_INLINE void store_f16_raw(Half16* p, FloatVector v) {
   __builtin_memcpy(p, &stored, sizeof(stored));
 }
 
+FASTRNN_INLINE float sum_raw(FloatVector v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+FASTRNN_INLINE double sum_raw(DoubleVector v) { return v[0] + v[1]; }
+
 template <class Raw>
 FASTRNN_INLINE void pin_raw(Raw&) {}
 

@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <torch/csrc/stable/ops.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -69,7 +70,7 @@ void set_isa(const std::string& name) { choice() = &kernels_named(name); }
 
 Machine current_machine() {
   static const int64_t l2_bytes = find_l2_bytes();
-  return {vector_bytes(current_kernels()), l2_bytes};
+  return {vector_bytes(current_kernels()), l2_bytes, torch::stable::get_num_threads()};
 }
 
 }  // namespace fastrnn

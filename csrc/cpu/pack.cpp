@@ -24,9 +24,12 @@ void transpose_units(const ForwardPanels& p, const T* from, int64_t count, int64
 }  // namespace
 
 template <class T>
-void pack_forward(const ForwardPanels& p, const T* weight_ih, const T* weight_hh, T* packed) {
+void pack_forward(const ForwardPanels& p, int64_t begin, int64_t end, const T* weight_ih,
+                  const T* weight_hh, T* packed) {
   const int64_t G = gates(p.mode), I = p.shape.I, H = p.shape.H, row = G * p.lanes();
-  for (int64_t unit = 0; unit < H; unit += p.units(), packed += (I + H) * row) {
+  packed += begin * (I + H) * row;
+  for (int64_t block = begin; block < end; ++block, packed += (I + H) * row) {
+    const int64_t unit = block * p.units();
     const int64_t count = std::min(H - unit, p.units());
     for (int64_t g = 0; g < G; ++g) {
       const int64_t input_row = input_gate(p.mode, g) * H + unit, hidden_row = g * H + unit;
@@ -64,8 +67,10 @@ void pack_columns(const ColumnPanels& p, const T* matrix, T* packed) {
   }
 }
 
-template void pack_forward(const ForwardPanels&, const float*, const float*, float*);
-template void pack_forward(const ForwardPanels&, const double*, const double*, double*);
+template void pack_forward(const ForwardPanels&, int64_t, int64_t, const float*, const float*,
+                           float*);
+template void pack_forward(const ForwardPanels&, int64_t, int64_t, const double*, const double*,
+                           double*);
 template void pack_bias(const ForwardPanels&, const float*, const float*, float*);
 template void pack_bias(const ForwardPanels&, const double*, const double*, double*);
 template void pack_columns(const ColumnPanels&, const float*, float*);

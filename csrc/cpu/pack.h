@@ -21,9 +21,10 @@ struct ForwardPanels {
 };
 
 // weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][lane]; the H rows
-// hold hidden sums [S - G, S), the I rows input sums [0, G).
+// hold hidden sums [S - G, S), the I rows input sums [0, G). Blocks [begin, end) of them.
 template <class T>
-void pack_forward(const ForwardPanels& panels, const T* weight_ih, const T* weight_hh, T* packed);
+void pack_forward(const ForwardPanels& panels, int64_t begin, int64_t end, const T* weight_ih,
+                  const T* weight_hh, T* packed);
 
 // bias_ih and bias_hh (G*H), both or none null -> [block][sum][lane], added where both
 // feed a sum.

@@ -14,6 +14,37 @@ constexpr int64_t kRowBlock = 48;
 // Fewer rows than this at a time would pass over the weight gradients too often.
 constexpr int64_t kGradientRowsAtOnce = 512;
 
+// Up to so many rows (steps times batch) backward's products stream the weights once each anyway.
+constexpr int64_t kInPlaceRows = 4;
+
+// A step of so many operations in each thread repays meeting the others after it; a single step
+// also has to repay waking them.
+constexpr int64_t kFlopPerMeeting = 100'000, kFlopPerSingleStep = 400'000;
+
+// The input products of so many bytes wait in cache for their recurrence.
+constexpr int64_t kProjectedBytes = 128 * 1024;
+
+// The widest panel of a single row fills the multiplying units with 8 to 12 sums.
+int64_t single_row_vectors(Mode mode, int64_t H, int64_t width) {
+  const int64_t widest = gates(mode) == 4 ? 2 : gates(mode) == 3 ? 4 : 8;
+  int64_t vectors = widest;
+  if (gates(mode) == 1) {
+    while (vectors > 1 && vectors * width >= 2 * H) vectors /= 2;
+    return vectors;
+  }
+  const int64_t units = vectors * width, padded = (H + units - 1) / units * units;
+  return 4 * padded <= 5 * H ? vectors : 1;  // zeros cost as much as weights
+}
+
+// Threads that share the hidden units of all rows. In a single step each then reads its own part of
+// the weights and no other; in many steps that is worth meeting after each only where rows are few.
+int64_t parts_of_units(const Shape& shape, int64_t step_flop, int64_t threads) {
+  const int64_t flop = shape.B * step_flop;
+  if (shape.T == 1) return std::clamp<int64_t>(flop / kFlopPerSingleStep, 1, threads);
+  if (shape.B == 0 || shape.B >= threads) return 1;
+  return std::clamp<int64_t>(flop / kFlopPerMeeting, 1, threads);
+}
+
 // The narrowest panel that holds n lanes, at most four vectors.
 int64_t panel_vectors(int64_t n, int64_t width) { return n <= width ? 1 : n <= 2 * width ? 2 : 4; }
 
@@ -26,10 +57,22 @@ int64_t items_per_thread(int64_t flop) {
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
   const auto [T, B, I, H] = shape;
   Plan plan;
-  const int64_t width = machine.vector_bytes / element_bytes;
+  const int64_t width = machine.vector_bytes / element_bytes,
+                step_flop = 2 * gates(mode) * H * (I + H);
+  plan.single_step = T == 1;
+  plan.in_place = T * B <= kInPlaceRows;
+  plan.unit_parts = parts_of_units(shape, step_flop, machine.threads);
+  // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
+  // can share.
+  const bool single_row = B == 1 && T > 1;
   // Half-empty vectors cost as much as full ones: where all units fit in half, two rows share one.
-  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width ? 2 : 1;
-  plan.vectors_per_gate = gates(mode) == 1 ? panel_vectors(H, width) : 1;
+  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width && B > 1 ? 2 : 1;
+  plan.vectors_per_gate = single_row                  ? single_row_vectors(mode, H, width)
+                          : gates(mode) == 1 && T > 1 ? panel_vectors(H, width)
+                                                      : 1;
+  const int64_t projected_bytes = gates(mode) * H * element_bytes;
+  plan.projected_steps =
+      single_row ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;
   plan.hidden_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);
   // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
@@ -40,7 +83,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);
   plan.backward_steps = std::min(T, std::max<int64_t>(1, rows / std::max<int64_t>(B, 1)));
-  plan.rows_per_thread = items_per_thread(2 * T * gates(mode) * H * (I + H));
+  plan.rows_per_thread = items_per_thread(T * step_flop);
   return plan;
 }
 

@@ -8,11 +8,16 @@ namespace fastrnn {
 struct Machine {
   int64_t vector_bytes;  // of the widest instruction set in use
   int64_t l2_bytes;      // of one core
+  int64_t threads;       // that torch gives us
 };
 
 struct Plan {
+  bool single_step;          // T = 1: the weights are read where they are, not packed
+  int64_t unit_parts;        // threads that share the hidden units of all rows, step by step; or 1
+  int64_t projected_steps;   // steps whose input product is taken before their recurrence, or 0
+  bool in_place;             // backward reads the weights where they are
   int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
-  int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2 or 4
+  int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2, 4 or 8
   int64_t hidden_panel;      // width of the panels of H columns, in vectors: 1, 2 or 4
   int64_t input_panel;       // the same for I columns
   int64_t row_block;         // rows that run through all steps together

@@ -5,60 +5,98 @@
 namespace fastrnn {
 namespace {
 
+// Where in time a step is: the time it computes, the one before in the direction's order (-1 for
+// hx) and its place among the steps whose input product is at hand.
+struct Moment {
+  int64_t t, previous, place;
+};
+
 // One step of one block of hidden units: U vectors of units, R rows to a vector.
 template <class Cell, class T, int U, int R>
 struct ForwardTile {
   typedef Vec<T> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums, K = Cell::kSaved;
+  static constexpr int64_t kPanel = G * U * V::kWidth, kUnits = U * V::kWidth / R;
 
   const LayerForward<T>& layer;
-  int64_t t, previous, unit;  // previous: the time whose output is h_prev, or -1 for hx
-  const T *weights, *bias;    // of this block
+  Moment now;
+  int64_t block;
 
+  const T* weights() const {
+    return layer.weights + block * (layer.shape.I + layer.shape.H) * kPanel;
+  }
+
+  // The two products are summed apart: the one of the input may have been taken before.
   template <int M>
   void run(int64_t row) const {
-    constexpr int64_t kPanel = G * U * V::kWidth;
-    const auto [_, B, I, H] = layer.shape;
-    const T* h_prev = (previous < 0 ? layer.hx : layer.output + previous * B * H) + row * H;
-    const T* x = layer.input.at(t, row);
-    V sum[M][S * U];
-    set_zero(sum);
-    accumulate<M, G * U, (S - G) * U, R>(sum, h_prev, H, 1, {weights, kPanel}, H);
-    accumulate<M, G * U, 0, R>(sum, x, layer.input.row_stride, 1, {weights + H * kPanel, kPanel},
-                               I);
-    finish<0>(sum, row);
+    const int64_t I = layer.shape.I, H = layer.shape.H;
+    V hidden[M][G * U], input[M][G * U];
+    set_zero(hidden);
+    accumulate<M, G * U, R>(hidden, h_prev(row), H, 1, {weights(), kPanel}, H);
+    if (layer.projected) {
+      load_projected(input, row);
+    } else {
+      set_zero(input);
+      accumulate<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride, 1,
+                              {weights() + H * kPanel, kPanel}, I);
+    }
+    finish<0>(hidden, input, row);
+  }
+
+  const T* h_prev(int64_t row) const {
+    const int64_t B = layer.shape.B, H = layer.shape.H;
+    return (now.previous < 0 ? layer.hx : layer.output + now.previous * B * H) + row * H;
+  }
+
+  T* projected(int64_t place, int64_t row) const {
+    return layer.projected +
+           ((block * layer.projected_steps + place) * layer.shape.B + row) * kPanel;
+  }
+
+  template <int M>
+  FASTRNN_INLINE void load_projected(V (&input)[M][G * U], int64_t row) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      const T* from = projected(now.place, row + r);
+#pragma GCC unroll 16
+      for (int v = 0; v < G * U; ++v) input[r][v] = load(from + v * V::kWidth);
+    }
   }
 
   // The cell of vectors [first, M * U) of the tile, a group at a time; vector i is of row i / U.
   template <int first, int M>
-  FASTRNN_INLINE void finish(const V (&sum)[M][S * U], int64_t row) const {
+  FASTRNN_INLINE void finish(const V (&hidden)[M][G * U], const V (&input)[M][G * U],
+                             int64_t row) const {
     constexpr int kLeft = M * U - first;
     if constexpr (kLeft > 0) {
       constexpr int N = kLeft < kGroup ? kLeft : kGroup;
+      const T* bias = layer.bias + block * S * U * V::kWidth;
       Group<V, N> sums[S];
 #pragma GCC unroll 4
       for (int s = 0; s < S; ++s) {
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) {
           const int r = (first + i) / U, u = (first + i) % U;
-          sums[s].v[i] = sum[r][s * U + u] + load(bias + (s * U + u) * V::kWidth);
+          // hidden sums [S - G, S) and input sums [0, G): cells.h
+          V sum = s < S - G ? input[r][s * U + u] : hidden[r][(s - (S - G)) * U + u];
+          if (s >= S - G && s < G) sum = sum + input[r][s * U + u];
+          sums[s].v[i] = sum + load(bias + (s * U + u) * V::kWidth);
         }
       }
       cells<first>(sums, row);
-      finish<first + N>(sum, row);
+      finish<first + N>(hidden, input, row);
     }
   }
 
   template <int first, int N>
   FASTRNN_INLINE void cells(const Group<V, N>* sums, int64_t row) const {
-    const auto [_, B, I, H] = layer.shape;
-    const T* h_prev = previous < 0 ? layer.hx : layer.output + previous * B * H;
+    const int64_t B = layer.shape.B, H = layer.shape.H, unit = block * kUnits;
     Group<V, N> state[Cell::kStates], saved[K + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;  // a panel may be wider than what is left of the units
-      state[0].v[i] = load_rows<R>(h_prev + b * H + j, H, H - j);
+      state[0].v[i] = load_rows<R>(h_prev(b) + j, H, H - j);
       if constexpr (Cell::kStates > 1) {
         state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
       }
@@ -68,12 +106,12 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;
-      store_rows<R>(layer.output + (t * B + b) * H + j, H, state[0].v[i], H - j);
+      store_rows<R>(layer.output + (now.t * B + b) * H + j, H, state[0].v[i], H - j);
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
       }
       if (K > 0 && layer.reserve) {
-        T* reserve = layer.reserve + (t * B + b) * K * H + j;
+        T* reserve = layer.reserve + (now.t * B + b) * K * H + j;
 #pragma GCC unroll 8
         for (int k = 0; k < K; ++k) store_rows<R>(reserve + k * H, K * H, saved[k].v[i], H - j);
       }
@@ -83,63 +121,126 @@ struct ForwardTile {
 
 // One step of one block, for rows [begin, end); a last row without partner takes half a vector.
 template <class Cell, class T, int U, int R>
-void forward_block(const LayerForward<T>& layer, int64_t t, int64_t previous, int64_t block,
-                   int64_t begin, int64_t end) {
-  constexpr int64_t kLanes = U * Vec<T>::kWidth;
-  const T* weights =
-      layer.weights + block * (layer.shape.I + layer.shape.H) * Cell::kGates * kLanes;
-  const T* bias = layer.bias + block * Cell::kSums * kLanes;
-  constexpr int kRows = tile_rows(Cell::kSums * U);
-  const ForwardTile<Cell, T, U, R> tile{layer, t, previous, block * kLanes / R, weights, bias};
-  begin = for_row_tiles<kRows, R>(begin, end, tile);
+void forward_block(const LayerForward<T>& layer, const Moment& now, int64_t block, int64_t begin,
+                   int64_t end) {
+  constexpr int kRows = tile_rows(Cell::kGates * U);
+  begin = for_row_tiles<kRows, R>(begin, end, ForwardTile<Cell, T, U, R>{layer, now, block});
   if constexpr (R > 1) {
-    const ForwardTile<Cell, T, U, 1> single{layer, t, previous, block * kLanes / R, weights, bias};
-    for_row_tiles<1>(begin, end, single);
+    for_row_tiles<1>(begin, end, ForwardTile<Cell, T, U, 1>{layer, now, block});
+  }
+}
+
+// The input product of one row at many steps, vectors [first, first + N) of a block's panel.
+template <class Cell, class T, int U, int N>
+struct ProjectionTile {
+  ForwardTile<Cell, T, U, 1> tile;
+  int64_t row, step, first;  // step: whose place is 0
+
+  template <int M>
+  void run(int64_t place) const {
+    typedef Vec<T> V;
+    constexpr int64_t kPanel = ForwardTile<Cell, T, U, 1>::kPanel;
+    const LayerForward<T>& layer = tile.layer;
+    const int64_t stride =
+        layer.direction.reverse ? -layer.input.step_stride : layer.input.step_stride;
+    const T* panel = tile.weights() + layer.shape.H * kPanel + first * V::kWidth;
+    V acc[M][N];
+    set_zero(acc);
+    accumulate<M, N>(acc, layer.input.at(layer.direction.time(step + place), row), stride, 1,
+                     {panel, kPanel}, layer.shape.I);
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      T* to = tile.projected(place + r, row) + first * V::kWidth;
+#pragma GCC unroll 16
+      for (int v = 0; v < N; ++v) store(to + v * V::kWidth, acc[r][v]);
+    }
+  }
+};
+
+// The input products of steps [begin, end) for all rows of a part.
+template <class Cell, class T, int U>
+void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int64_t block,
+                   const Part& part) {
+  constexpr int kVectors = Cell::kGates * U, N = kVectors < 4 ? kVectors : 4;
+  for (int64_t row = part.row; row < part.row_end; ++row) {
+    for (int64_t first = 0; first < kVectors; first += N) {
+      const ProjectionTile<Cell, T, U, N> tile{{layer, {}, block}, row, begin, first};
+      for_row_tiles<tile_rows(N)>(0, end - begin, tile);
+    }
   }
 }
 
 template <class Cell, class T, int U, int R>
-void forward_rows(const LayerForward<T>& layer, int64_t begin, int64_t end) {
-  const auto [steps, B, I, H] = layer.shape;
-  const int64_t bytes = (end - begin) * H * sizeof(T);
-  if constexpr (Cell::kStates > 1) {
-    __builtin_memcpy(layer.c_n + begin * H, layer.cx + begin * H, bytes);
-  }
-  for (int64_t step = 0; step < steps; ++step) {
-    const int64_t t = layer.direction.time(step);
-    const int64_t previous = step > 0 ? layer.direction.time(step - 1) : -1;
-    for (int64_t block = 0; block * U * Vec<T>::kWidth < H * R; ++block) {
-      forward_block<Cell, T, U, R>(layer, t, previous, block, begin, end);
+void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, const Part& part) {
+  constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
+  for (int64_t step = begin; step < end; ++step) {
+    const Moment now{layer.direction.time(step), step > 0 ? layer.direction.time(step - 1) : -1,
+                     step - begin};
+    for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
+      forward_block<Cell, T, U, R>(layer, now, unit / kUnits, part.row, part.row_end);
     }
+    if (part.meet) part.meet(part.member);
+  }
+}
+
+template <class Cell, class T, int U, int R>
+void forward_rows(const LayerForward<T>& layer, const Part& part) {
+  constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
+  const auto [steps, B, I, H] = layer.shape;
+  const int64_t bytes = (part.unit_end - part.unit) * sizeof(T);
+  for (int64_t row = part.row; Cell::kStates > 1 && row < part.row_end; ++row) {
+    __builtin_memcpy(layer.c_n + row * H + part.unit, layer.cx + row * H + part.unit, bytes);
+  }
+  for (int64_t begin = 0, end; begin < steps; begin = end) {
+    end = steps;
+    if constexpr (R == 1) {
+      if (layer.projected) {
+        if (steps - begin > layer.projected_steps) end = begin + layer.projected_steps;
+        for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
+          project_block<Cell, T, U>(layer, begin, end, unit / kUnits, part);
+        }
+      }
+    }
+    forward_steps<Cell, T, U, R>(layer, begin, end, part);
   }
   const T* last = layer.output + layer.direction.time(steps - 1) * B * H;
-  __builtin_memcpy(layer.h_n + begin * H, last + begin * H, bytes);
+  for (int64_t row = part.row; row < part.row_end; ++row) {
+    const int64_t first = row * H + part.unit;
+    __builtin_memcpy(layer.h_n + first, last + first, bytes);
+  }
 }
 
 // Rows in blocks: each block runs through all steps while the weights stay in cache.
 template <class Layer, class Rows>
-FASTRNN_INLINE void for_row_blocks(const Layer& layer, int64_t begin, int64_t end, Rows rows) {
-  for (int64_t row = begin; row < end; row += layer.row_block) {
-    rows(layer, row, end - row < layer.row_block ? end : row + layer.row_block);
+FASTRNN_INLINE void for_row_blocks(const Layer& layer, const Part& part, Rows rows) {
+  Part block = part;
+  for (; block.row < part.row_end; block.row = block.row_end) {
+    block.row_end =
+        part.row_end - block.row < layer.row_block ? part.row_end : block.row + layer.row_block;
+    rows(layer, block);
   }
 }
 
+// The widths of panels that plan.cpp chooses from, in vectors per gate: wide enough for the
+// multiplying units when a single row comes, for a cell with one gate also when many do.
 template <class Cell, class T>
-void forward(const LayerForward<T>& layer, int64_t begin, int64_t end) {
+void forward(const LayerForward<T>& layer, const Part& part) {
+  constexpr int G = Cell::kGates;
   if constexpr (kRowPairs) {
-    if (layer.rows_per_vector == 2) {
-      return for_row_blocks(layer, begin, end, forward_rows<Cell, T, 1, 2>);
-    }
+    if (layer.rows_per_vector == 2) return for_row_blocks(layer, part, forward_rows<Cell, T, 1, 2>);
   }
-  if constexpr (Cell::kGates == 1) {  // wide panels for many units; gated cells are wide already
-    if (layer.vectors_per_gate == 4) {
-      return for_row_blocks(layer, begin, end, forward_rows<Cell, T, 4, 1>);
-    }
-    if (layer.vectors_per_gate == 2) {
-      return for_row_blocks(layer, begin, end, forward_rows<Cell, T, 2, 1>);
-    }
+  switch (layer.vectors_per_gate) {
+    case 1:
+      return for_row_blocks(layer, part, forward_rows<Cell, T, 1, 1>);
+    case 2:
+      if constexpr (G != 3) return for_row_blocks(layer, part, forward_rows<Cell, T, 2, 1>);
+      return;
+    case 4:
+      if constexpr (G != 4) return for_row_blocks(layer, part, forward_rows<Cell, T, 4, 1>);
+      return;
+    default:
+      if constexpr (G == 1) return for_row_blocks(layer, part, forward_rows<Cell, T, 8, 1>);
   }
-  for_row_blocks(layer, begin, end, forward_rows<Cell, T, 1, 1>);
 }
 
 // The cell's derivative at one time; grad_h and grad_c turn from those of the new state to those of
@@ -154,11 +255,11 @@ struct BackwardStep {
   T* grad_sums;         // (B, S, H) of this time
 
   template <int R>
-  void rows(int64_t row) const {
+  void rows(int64_t row, int64_t unit, int64_t unit_end) const {
     const int64_t B = layer.shape.B, H = layer.shape.H;
     const int64_t now = t * B + row, before = previous * B + row;
     const T* h_prev = previous < 0 ? layer.hx + row * H : layer.output + before * H;
-    for (int64_t j = 0; j < H; j += V::kWidth) {
+    for (int64_t j = unit; j < unit_end; j += V::kWidth) {
       const int64_t n = H - j;
       V saved[K + 1], state[Cell::kStates], grad_state[Cell::kStates], grad_sum[S];
 #pragma GCC unroll 8
@@ -193,7 +294,7 @@ struct BackwardStep {
 };
 
 template <class Cell, class T>
-void backward_rows(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
+void backward_rows(const LayerBackward<T>& layer, const Part& part) {
   constexpr int64_t G = Cell::kGates, S = Cell::kSums;
   const int64_t B = layer.shape.B, H = layer.shape.H;
   const int64_t first_time = layer.direction.first_time(layer.begin, layer.end);
@@ -202,22 +303,29 @@ void backward_rows(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
     const int64_t previous = step > 0 ? layer.direction.time(step - 1) : -1;
     T* grad_sums = layer.grad_sums + (t - first_time) * B * S * H;
     const BackwardStep<Cell, T> cell{layer, t, previous, grad_sums};
-    int64_t row = begin;
+    int64_t row = part.row;
     if constexpr (kRowPairs) {
       if (layer.rows_per_vector == 2) {
-        for (; row + 2 <= end; row += 2) cell.template rows<2>(row);
+        for (; row + 2 <= part.row_end; row += 2) {
+          cell.template rows<2>(row, part.unit, part.unit_end);
+        }
       }
     }
-    for (; row < end; ++row) cell.template rows<1>(row);
-    product(Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.panel_vectors,
-                       layer.grad_h, H, G * H, H, true},
-            begin, end);
+    for (; row < part.row_end; ++row) cell.template rows<1>(row, part.unit, part.unit_end);
+    // The product reads what all threads of these rows wrote, and gives what the next step of this
+    // thread alone reads.
+    if (part.meet) part.meet(part.member);
+    if (step == 0 && !layer.wants_grad_hx) return;
+    product(
+        Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
+                   layer.panel_vectors, layer.grad_h, H, G * H, H, part.unit, part.unit_end, true},
+        part.row, part.row_end);
   }
 }
 
 template <class Cell, class T>
-void backward(const LayerBackward<T>& layer, int64_t begin, int64_t end) {
-  for_row_blocks(layer, begin, end, backward_rows<Cell, T>);
+void backward(const LayerBackward<T>& layer, const Part& part) {
+  for_row_blocks(layer, part, backward_rows<Cell, T>);
 }
 
 }  // namespace

@@ -17,9 +17,10 @@ struct Gradients {
   T *input, *weight_ih, *weight_hh, *bias_ih, *bias_hh;
 };
 
-// The caller fills all of `layer` but weights, bias, row_block and vectors_per_gate.
+// The caller fills shape, direction and the pointers to input, states, output and reserve.
+// keep_packed: the weights may well come again as they are, as in inference.
 template <class T>
-void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights);
+void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed);
 
 // The caller fills shape, direction and the pointers to states, output, reserve and gradients.
 template <class T>

@@ -14,18 +14,32 @@ namespace {
 
 constexpr int64_t kProductRows = 96;  // rows that stay in cache while all panels pass
 
-// Weights packed for the whole call.
+// A matrix of weights that gradients are multiplied by: in panels, for the whole call, or where few
+// rows come and panels would be whole, as it is.
 template <class E>
-class PackedColumns {
+class Factor {
  public:
-  PackedColumns(const E* matrix, const ColumnPanels& panels) : memory_(panels.elements()) {
+  typedef Wide<E> T;
+
+  Factor(const E* matrix, const ColumnPanels& panels, bool wanted, bool in_place)
+      : in_place_(!kOnlyStored<E> && in_place && panels.N % panels.columns == 0),
+        memory_(wanted && !in_place_ ? panels.elements() : 0),
+        data_(memory_) {
+    if constexpr (!kOnlyStored<E>) {
+      if (in_place_) data_ = matrix;
+    }
+    if (!wanted || in_place_) return;
     const Widened<E> widened(matrix, panels.K * panels.N);
-    pack_columns<Wide<E>>(panels, widened, memory_);
+    pack_columns<T>(panels, widened, memory_);
   }
-  operator const Wide<E>*() const { return memory_; }
+
+  const T* data() const { return data_; }
+  bool in_place() const { return in_place_; }
 
  private:
-  Scratch<Wide<E>> memory_;
+  const bool in_place_;
+  const Scratch<T> memory_;
+  const T* data_;
 };
 
 // Backward in chunks of steps, from the last to the first: the gradients of a chunk's sums go into
@@ -50,19 +64,34 @@ struct Backward {
   void recurrence() const {
     const auto [T_, B, I, H] = layer.shape;
     const auto backward = kernels.backward[static_cast<int64_t>(mode)];
-    const int64_t flop = 2 * (layer.end - layer.begin) * columns() * (I + H);
-    parallel_for(B, items_per_thread(flop),
-                 [&](int64_t begin, int64_t end) { backward(layer, begin, end); });
+    const auto body = [&](const Part& part) { backward(layer, part); };
+    if (plan.unit_parts > 1) {
+      return share_units(layer.shape, plan.unit_parts, plan.hidden_panel * kernels.width, true,
+                         body);
+    }
+    share_rows(layer.shape, items_per_thread(2 * (layer.end - layer.begin) * columns() * (I + H)),
+               body);
   }
 
-  void to_input(const T* packed_weight_ih) const {
+  template <class Factor>
+  void to_input(const Factor& weight_ih) const {
     const int64_t I = layer.shape.I;
     T* grad_input = gradients.input + first_time() * layer.shape.B * I;
     // In the order of weight_ih: GRU's large gradients, those of n, are added last.
     const int64_t rotation = columns() - input_rotation();
-    const Product<T> product{
-        layer.grad_sums, stride(), rotation, packed_weight_ih, plan.input_panel, grad_input, I,
-        columns(),       I,        false};
+    const Product<T> product{layer.grad_sums,
+                             stride(),
+                             rotation,
+                             weight_ih.data(),
+                             weight_ih.in_place(),
+                             plan.input_panel,
+                             grad_input,
+                             I,
+                             columns(),
+                             I,
+                             0,
+                             I,
+                             false};
     parallel_for(rows(), items_per_thread(2 * columns() * I), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row += kProductRows) {
         kernels.product(product, row, std::min(end, row + kProductRows));
@@ -70,30 +99,32 @@ struct Backward {
     });
   }
 
-  void to_input_weights() const {
+  // add: to what the chunks before it gave; else the gradients are written.
+  void to_input_weights(bool add) const {
     const auto [T_, B, I, H] = layer.shape;
     const Sequence<const T> operand{input.at(first_time(), 0), input.step_stride, input.row_stride};
     to_weights({layer.grad_sums, stride(), operand, B, rows(), columns(), I, input_rotation(),
-                gradients.weight_ih, gradients.bias_ih, nullptr});
+                gradients.weight_ih, gradients.bias_ih, add, nullptr});
   }
 
   // h_prev is hx at step 0 and the output of the step before at all others.
-  void to_hidden_weights() const {
+  void to_hidden_weights(bool add) const {
     const int64_t B = layer.shape.B, H = layer.shape.H;
-    if (layer.begin == 0) to_hidden_weights(0, 1, layer.hx);
     const int64_t begin = std::max<int64_t>(layer.begin, 1);
-    if (begin == layer.end) return;
-    const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
-    to_hidden_weights(begin, layer.end, layer.output + before * B * H);
+    if (begin < layer.end) {
+      const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
+      to_hidden_weights(begin, layer.end, layer.output + before * B * H, add);
+    }
+    if (layer.begin == 0) to_hidden_weights(0, 1, layer.hx, add || begin < layer.end);
   }
 
  private:
-  void to_hidden_weights(int64_t begin, int64_t end, const T* h_prev) const {
+  void to_hidden_weights(int64_t begin, int64_t end, const T* h_prev, bool add) const {
     const int64_t B = layer.shape.B, H = layer.shape.H;
     const int64_t offset = layer.direction.first_time(begin, end) - first_time();
     const Sequence<const T> operand{h_prev, B * H, H};
     to_weights({hidden_sums() + offset * B * stride(), stride(), operand, B, (end - begin) * B,
-                columns(), H, 0, gradients.weight_hh, gradients.bias_hh, nullptr});
+                columns(), H, 0, gradients.weight_hh, gradients.bias_hh, add, nullptr});
   }
 
   // Threads share the rows of the gradient, not those of the sum: each element is one thread's.
@@ -120,11 +151,13 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
-  const PackedColumns<E> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width});
-  const PackedColumns<E> weight_ih(weights.weight_ih,
-                                   {gradients.input ? columns : 0, I, plan.input_panel * width});
+  const Factor<E> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width},
+                            T_ > 1 || layer.wants_grad_hx, plan.in_place);
+  const Factor<E> weight_ih(weights.weight_ih, {columns, I, plan.input_panel * width},
+                            gradients.input, plan.in_place);
   const Scratch<T> grad_sums(plan.backward_steps * B * sums(mode) * H);
-  layer.weights = weight_hh;
+  layer.weights = weight_hh.data();
+  layer.in_place = weight_hh.in_place();
   layer.row_block = plan.row_block;
   layer.rows_per_vector = plan.rows_per_vector;
   layer.panel_vectors = plan.hidden_panel;
@@ -141,8 +174,8 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
     arrays.load(begin, end);
     chunk.recurrence();
     if (summed.input) chunk.to_input(weight_ih);
-    if (summed.weight_ih || summed.bias_ih) chunk.to_input_weights();
-    if (summed.weight_hh || summed.bias_hh) chunk.to_hidden_weights();
+    if (summed.weight_ih || summed.bias_ih) chunk.to_input_weights(end < T_);
+    if (summed.weight_hh || summed.bias_hh) chunk.to_hidden_weights(end < T_);
     arrays.store(begin, end);
   }
   if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);

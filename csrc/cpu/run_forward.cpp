@@ -2,6 +2,7 @@
 #include "kernels.h"
 #include "machine.h"
 #include "pack.h"
+#include "packed_cache.h"
 #include "plan.h"
 #include "run.h"
 #include "scratch.h"
@@ -10,45 +11,121 @@
 namespace fastrnn {
 namespace {
 
-template <class E, class T>
-void pack(const ForwardPanels& panels, const Weights<E>& weights, T* packed) {
-  const int64_t H = panels.shape.H, rows = gates(panels.mode) * H;
+// One copied element takes as long as so many operations.
+constexpr int64_t kFlopPerCopy = 30;
+
+template <class E>
+void pack_biases(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* packed) {
+  const int64_t rows = gates(panels.mode) * panels.shape.H;
+  const Widened<E> bias_ih(weights.bias_ih, rows), bias_hh(weights.bias_hh, rows);
+  pack_bias<Wide<E>>(panels, bias_ih, bias_hh, packed);
+}
+
+// [biases][weights].
+template <class E>
+void pack_all(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* packed) {
+  pack_biases(panels, weights, packed);
+  const int64_t H = panels.shape.H, rows = gates(panels.mode) * H, blocks = panels.blocks();
   const Widened<E> weight_ih(weights.weight_ih, rows * panels.shape.I);
   const Widened<E> weight_hh(weights.weight_hh, rows * H);
-  pack_forward<T>(panels, weight_ih, weight_hh, packed);
-  const Widened<E> bias_ih(weights.bias_ih, rows), bias_hh(weights.bias_hh, rows);
-  pack_bias<T>(panels, bias_ih, bias_hh, packed + panels.weights());
+  Wide<E>* to = packed + panels.biases();
+  const int64_t grain = items_per_thread(kFlopPerCopy * panels.weights() / blocks);
+  parallel_for(blocks, grain, [&](int64_t begin, int64_t end) {
+    pack_forward<Wide<E>>(panels, begin, end, weight_ih, weight_hh, to);
+  });
+}
+
+// What tells one packing from all others.
+template <class E>
+PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights) {
+  const auto [T, B, I, H] = panels.shape;
+  const int64_t rows = gates(panels.mode) * H, bytes = sizeof(E);
+  const auto fingerprint = current_kernels().fingerprint;
+  uint64_t contents = fingerprint(weights.weight_ih, rows * I * bytes, 0);
+  contents = fingerprint(weights.weight_hh, rows * H * bytes, contents);
+  if (weights.bias_ih) {
+    contents = fingerprint(weights.bias_ih, rows * bytes, contents);
+    contents = fingerprint(weights.bias_hh, rows * bytes, contents);
+  }
+  return {
+      {weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh},
+      {static_cast<int64_t>(panels.mode), I, H, panels.width, panels.vectors, panels.copies, bytes},
+      contents};
+}
+
+template <class E, class Kernel>
+void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_t block,
+               const Kernel& kernel) {
+  if constexpr (kOnlyStored<E>) {
+    share_rows(layer.shape, plan.rows_per_thread, [&](const Part& part) {
+      forward_widened(mode, kernel, layer, part.row, part.row_end);
+    });
+  } else if (plan.unit_parts > 1) {
+    share_units(layer.shape, plan.unit_parts, block, layer.shape.T > 1,
+                [&](const Part& part) { kernel(layer, part); });
+  } else {
+    share_rows(layer.shape, plan.rows_per_thread, [&](const Part& part) { kernel(layer, part); });
+  }
+}
+
+// The weights are read where they are.
+template <class E>
+void run_single_step(Mode mode, LayerForward<E> layer, const Plan& plan,
+                     const ForwardPanels& panels, const Weights<E>& weights) {
+  typedef Wide<E> T;
+  const int64_t rows = gates(mode) * layer.shape.H;
+  const KernelTable<T>& kernels = current_kernels().table<T>();
+  const Widened<E> weight_ih(weights.weight_ih, rows * layer.shape.I);
+  const Widened<E> weight_hh(weights.weight_hh, rows * layer.shape.H);
+  const Scratch<T> bias(panels.biases());
+  pack_biases(panels, weights, static_cast<T*>(bias));
+  layer.row_block = layer.shape.B;
+  layer.weight_ih = weight_ih;
+  layer.weight_hh = weight_hh;
+  layer.bias = bias;
+  run_parts(mode, layer, plan, kernels.width, kernels.single_step[static_cast<int64_t>(mode)]);
+}
+
+template <class E>
+void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const ForwardPanels& panels,
+               const Wide<E>* packed) {
+  typedef Wide<E> T;
+  const KernelTable<T>& kernels = current_kernels().table<T>();
+  const int64_t panel = gates(mode) * panels.lanes();
+  const Scratch<T> projected(panels.blocks() * plan.projected_steps * layer.shape.B * panel);
+  layer.weights = packed + panels.biases();
+  layer.bias = packed;
+  layer.row_block = plan.row_block;
+  layer.vectors_per_gate = plan.vectors_per_gate;
+  layer.rows_per_vector = plan.rows_per_vector;
+  layer.projected_steps = plan.projected_steps;
+  layer.projected = plan.projected_steps > 0 ? static_cast<T*>(projected) : nullptr;
+  run_parts(mode, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
 }
 
 }  // namespace
 
 template <class E>
-void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights) {
+void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bool keep_packed) {
   typedef Wide<E> T;
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
-  const KernelTable<T>& kernels = current_kernels().table<T>();
-  const ForwardPanels panels{mode, layer.shape, kernels.width, plan.vectors_per_gate,
-                             plan.rows_per_vector};
-  const Scratch<T> packed(panels.weights() + panels.biases());
-  pack<E, T>(panels, weights, packed);
-  layer.weights = packed;
-  layer.bias = packed + panels.weights();
-  layer.row_block = plan.row_block;
-  layer.vectors_per_gate = plan.vectors_per_gate;
-  layer.rows_per_vector = plan.rows_per_vector;
-  const auto forward = kernels.forward[static_cast<int64_t>(mode)];
-  parallel_for(layer.shape.B, plan.rows_per_thread, [&](int64_t begin, int64_t end) {
-    if constexpr (kOnlyStored<E>) {
-      forward_widened(mode, forward, layer, begin, end);
-    } else {
-      forward(layer, begin, end);
-    }
-  });
+  const ForwardPanels panels{mode, layer.shape, current_kernels().table<T>().width,
+                             plan.vectors_per_gate, plan.rows_per_vector};
+  if (plan.single_step) return run_single_step(mode, layer, plan, panels, weights);
+  const int64_t elements = panels.biases() + panels.weights();
+  if (!keep_packed) {
+    const Scratch<T> packed(elements);
+    pack_all(panels, weights, static_cast<T*>(packed));
+    return run_steps(mode, layer, plan, panels, packed);
+  }
+  const auto fill = [&](void* memory) { pack_all(panels, weights, static_cast<T*>(memory)); };
+  const auto packed = kept_packing(packed_key(panels, weights), elements * sizeof(T), fill);
+  run_steps(mode, layer, plan, panels, static_cast<const T*>(packed.get()));
 }
 
-template void run_forward(Mode, LayerForward<float>, const Weights<float>&);
-template void run_forward(Mode, LayerForward<double>, const Weights<double>&);
-template void run_forward(Mode, LayerForward<Bf16>, const Weights<Bf16>&);
-template void run_forward(Mode, LayerForward<Half16>, const Weights<Half16>&);
+template void run_forward(Mode, LayerForward<float>, const Weights<float>&, bool);
+template void run_forward(Mode, LayerForward<double>, const Weights<double>&, bool);
+template void run_forward(Mode, LayerForward<Bf16>, const Weights<Bf16>&, bool);
+template void run_forward(Mode, LayerForward<Half16>, const Weights<Half16>&, bool);
 
 }  // namespace fastrnn

@@ -2,10 +2,10 @@
 //
 // Included once per instruction set, after its target pragma and after the file has defined
 // kVectorBytes, kRowPairs and, for the vectors of float and of double: fma_raw, load_partial_raw,
-// store_partial_raw, pin_raw; min_raw and max_raw, which return the second operand if either is
-// NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and store_pair_raw. Everything here is
-// internal to that file: code compiled for AVX-512 must never be the copy that the linker keeps for
-// all.
+// store_partial_raw, pin_raw; sum_raw; min_raw and max_raw, which return the second operand if
+// either is NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and store_pair_raw. Everything
+// here is internal to that file: code compiled for AVX-512 must never be the copy that the linker
+// keeps for all.
 #pragma once
 
 namespace fastrnn {
