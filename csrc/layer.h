@@ -89,10 +89,11 @@ struct LayerForward {
   const Wide<T>* weights;
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
-  T* output;            // (T, B, H)
-  T* h_n;               // (B, H)
-  T* c_n;               // (B, H), LSTM; else null. Holds c of the current step meanwhile
-  T* reserve;           // (T, B, reserve_per_unit, H), or null when backward will not be asked for
+  T* output;            // (T, B, H), rows output_stride apart, steps B times that
+  int64_t output_stride;
+  T* h_n;      // (B, H)
+  T* c_n;      // (B, H), LSTM; else null. Holds c of the current step meanwhile
+  T* reserve;  // (T, B, reserve_per_unit, H), or null when backward will not be asked for
 };
 
 // Steps [begin, end) of a layer, run from the last to the first.

@@ -1,104 +1,11 @@
-// The two ops, `fastrnn::_layer_forward` and `fastrnn::_layer_backward`: checks, allocation, calls.
-// Checks here guard memory; texts equal to torch's come from Python.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
-
-#include <algorithm>
-#include <array>
+// The ops of one layer in one direction, `fastrnn::_layer_forward` and `fastrnn::_layer_backward`.
 #include <cstring>
-#include <initializer_list>
-#include <optional>
-#include <string>
 #include <tuple>
 
-#include "cpu/run.h"
-#include "layer.h"
+#include "tensors.h"
 
 namespace fastrnn {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Sizes = std::initializer_list<int64_t>;
-
-std::string text(const int64_t* sizes, size_t n) {
-  std::string out = "(";
-  for (size_t i = 0; i < n; ++i) out += (i ? ", " : "") + std::to_string(sizes[i]);
-  return out + ")";
-}
-
-void check(const Tensor& tensor, const char* name, Sizes sizes, const Tensor& input) {
-  const auto got = tensor.sizes();
-  STD_TORCH_CHECK(got.size() == sizes.size() && std::equal(sizes.begin(), sizes.end(), got.begin()),
-                  name, " must have shape ", text(sizes.begin(), sizes.size()), ", got ",
-                  text(got.data(), got.size()));
-  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == input.scalar_type(), name,
-                  " must be a CPU tensor of the input's dtype");
-}
-
-// torch's code of a dtype that kernels take; a negative number for others.
-int32_t dtype_code(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Float:
-      return aoti_torch_dtype_float32();
-    case ScalarType::Double:
-      return aoti_torch_dtype_float64();
-    case ScalarType::BFloat16:
-      return aoti_torch_dtype_bfloat16();
-    case ScalarType::Half:
-      return aoti_torch_dtype_float16();
-    default:
-      return -1;
-  }
-}
-
-Tensor empty(Sizes sizes, ScalarType dtype) {
-  std::array<int64_t, 3> strides = {1, 1, 1};
-  for (size_t i = sizes.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes.begin()[i];
-  AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(),
-                                                         strides.data(), dtype_code(dtype),
-                                                         aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
-
-// The tensor itself where it is contiguous, else a contiguous copy.
-Tensor dense(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
-}
-
-std::optional<Tensor> dense(const std::optional<Tensor>& tensor) {
-  return tensor ? std::optional(dense(*tensor)) : std::nullopt;
-}
-
-template <class T>
-const T* data(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <class T>
-const T* data(const std::optional<Tensor>& tensor) {
-  return tensor ? data<T>(*tensor) : nullptr;
-}
-
-template <class T>
-T* mutable_data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-// A (T, B, features) tensor whose features are contiguous: itself, or a copy.
-Tensor with_contiguous_features(const Tensor& tensor) {
-  return tensor.stride(2) == 1 || tensor.size(2) <= 1 ? tensor : torch::stable::contiguous(tensor);
-}
-
-template <class T>
-Sequence<const T> sequence(const Tensor& tensor) {
-  return {data<T>(tensor), tensor.stride(0), tensor.stride(1)};
-}
 
 // The tensors that both ops take, checked; contiguous where the kernels need it.
 struct Layer {
@@ -112,14 +19,11 @@ struct Layer {
   Layer(int64_t mode_index, bool reversed, const Tensor& input_, const Tensor& hx_,
         const std::optional<Tensor>& cx_, const Tensor& weight_ih_, const Tensor& weight_hh_)
       : reverse(reversed) {
-    STD_TORCH_CHECK(mode_index >= 0 && mode_index < kModes, "mode must be 0 to ", kModes - 1,
-                    ", got ", mode_index);
-    mode = static_cast<Mode>(mode_index);
+    mode = checked_mode(mode_index);
     STD_TORCH_CHECK(input_.dim() == 3 && hx_.dim() == 2,
                     "input must be (T, B, I) and hx (B, H), got ", input_.dim(), " and ", hx_.dim(),
                     " dimensions");
-    STD_TORCH_CHECK(dtype_code(input_.scalar_type()) >= 0,
-                    "input must be float32, float64, bfloat16 or float16");
+    check_dtype(input_);
     shape = {input_.size(0), input_.size(1), input_.size(2), hx_.size(1)};
     const auto [T, B, I, H] = shape;
     STD_TORCH_CHECK(T > 0 && H > 0, "input and hx must have T > 0 and H > 0, got T = ", T,
@@ -149,21 +53,6 @@ struct Layer {
                      const std::optional<Tensor>& bias_hh) const {
     return {data<T>(weight_ih), data<T>(weight_hh), data<T>(bias_ih), data<T>(bias_hh)};
   }
-
-  // Calls body(T{}) with the C++ type of the dtype.
-  template <class Body>
-  void dispatch(const Body& body) const {
-    switch (dtype()) {
-      case ScalarType::Double:
-        return body(double{});
-      case ScalarType::BFloat16:
-        return body(Bf16{});
-      case ScalarType::Half:
-        return body(Half16{});
-      default:
-        return body(float{});
-    }
-  }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
@@ -179,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
   Tensor output = empty({T, B, H}, layer.dtype()), h_n = layer.state();
   Tensor c_n = layer.cx ? layer.state() : layer.none();
   Tensor reserve = save ? empty({layer.reserve_size()}, layer.dtype()) : layer.none();
-  layer.dispatch([&](auto zero) {
+  dispatch(layer.dtype(), [&](auto zero) {
     using Element = decltype(zero);
     LayerForward<Element> forward = {};
     forward.shape = layer.shape;
@@ -188,6 +77,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     forward.hx = data<Element>(layer.hx);
     forward.cx = data<Element>(layer.cx);
     forward.output = mutable_data<Element>(output);
+    forward.output_stride = layer.shape.H;
     forward.h_n = mutable_data<Element>(h_n);
     forward.c_n = mutable_data<Element>(c_n);
     forward.reserve = save ? mutable_data<Element>(reserve) : nullptr;
@@ -242,7 +132,7 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
   Tensor grad_weight_hh = gradient(wants(kWeightHh), {rows, H}, layer);
   Tensor grad_bias_ih = gradient(wants(kBiasIh), {rows}, layer);
   Tensor grad_bias_hh = gradient(wants(kBiasHh), {rows}, layer);
-  layer.dispatch([&](auto zero) {
+  dispatch(layer.dtype(), [&](auto zero) {
     using Element = decltype(zero);
     const auto target = [&](Wanted result, const Tensor& tensor) {
       return wants(result) ? mutable_data<Element>(tensor) : nullptr;
@@ -274,6 +164,9 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
 }
 
 STABLE_TORCH_LIBRARY(fastrnn, m) {
+  m.def(
+      "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
+      "bool bidirectional, bool batch_first) -> (Tensor output, Tensor h_n, Tensor c_n)");
   m.def(
       "_layer_forward(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
       "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save) "

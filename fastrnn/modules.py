@@ -47,10 +47,23 @@ class _Recurrent(nn.RNNBase):
         """
         # Skips torch's check where it would find nothing, because it is slow. Parametrized,
         # swapped or deleted weights are not in _parameters as they are in _flat_weights.
-        named = zip(self._flat_weights_names, self._flat_weights, strict=True)
-        if any(self._parameters.get(name) is not weight for name, weight in named):
-            self._update_flat_weights()
+        parameters = self._parameters
+        for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=True):
+            if parameters.get(name) is not weight:
+                self._update_flat_weights()
+                break
         states = () if hx is None else self._states(hx)
+        if states is not None and self._runs_at_once(input, states):
+            output, h_n, c_n = ops.inference(
+                self.mode,
+                input,
+                states,
+                self._flat_weights,
+                num_layers=self.num_layers,
+                bidirectional=self.bidirectional,
+                batch_first=self.batch_first,
+            )
+            return output, self._hidden((h_n,) if c_n is None else (h_n, c_n))
         if states is None or not self._takes(input, states):
             return self._stock.forward(self, input, hx)
 
@@ -115,6 +128,30 @@ class _Recurrent(nn.RNNBase):
             if self.dropout and self.training and layer < self.num_layers - 1:
                 input = dropout(input, self.dropout)
         return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))
+
+    def _runs_at_once(self, input: Any, states: tuple[Any, ...]) -> bool:
+        """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
+
+        Written for speed: this is the path of small models that are called step by step.
+        """
+        if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
+            return False
+        shape = input.shape
+        steps, batch = (shape[1], shape[0]) if self.batch_first else (shape[0], shape[1])
+        if steps == 0 or shape[2] != self.input_size or (self.training and self.dropout):
+            return False
+        if states:
+            layers = self.num_layers * (2 if self.bidirectional else 1)
+            wanted = (layers, batch, self.hidden_size)
+            for state in states:
+                if not isinstance(state, Tensor) or state.shape != wanted:
+                    return False
+        return (
+            self._layer is ops.layer
+            and ops.has_kernel(input, *states, *self._flat_weights)
+            and not torch._C._is_any_autocast_enabled()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        )
 
     def _takes(self, input: Any, states: tuple[Any, ...]) -> bool:
         """Whether a call is for `_layer`; torch's own code runs, or refuses, all others."""

@@ -61,6 +61,55 @@ def layer(
     return output, h_n, None if cx is None else c_n
 
 
+def inference(
+    mode: str,
+    input: Tensor,
+    states: tuple[Tensor, ...],
+    weights: list[Tensor],
+    *,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Runs all layers and directions of a module by one op, without gradients.
+
+    Args:
+        mode: one of `fastrnn.reference.MODES`.
+        input: `(T, B, I)`, or `(B, T, I)` with `batch_first`; `T >= 1`.
+        states: one or, for the LSTM, two tensors `(num_layers * D, B, H)`; zeros where empty.
+        weights: of all layers and directions, in the order of `torch.nn.RNNBase._flat_weights`.
+        num_layers: layers; each takes the output of the one before.
+        bidirectional: whether each layer also runs from the end; `D` is 2 then, else 1.
+        batch_first: the order of input and output.
+
+    Returns:
+        `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n` and
+        `c_n`, shaped as `states`; `c_n` is None unless the mode is "LSTM".
+
+    Raises:
+        RuntimeError: a shape, a dtype or a device does not fit; `has_kernel` tells beforehand of
+            the last two.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> inference("RNN_RELU", torch.ones(2, 1, 1), (), [one, one], num_layers=1,
+        ...     bidirectional=False, batch_first=False)[0].flatten()
+        tensor([1., 2.])
+    """
+    output, h_n, c_n = torch.ops.fastrnn._inference.default(
+        input, states, weights, reference.MODES.index(mode), num_layers, bidirectional, batch_first
+    )
+    return output, h_n, c_n if mode == "LSTM" else None
+
+
+def has_kernel(input: Tensor, *others: Tensor) -> bool:
+    """Whether the kernels can run `input` together with the other tensors of the call."""
+    if not _has_kernel(input) or _is_transformed():
+        return False
+    dtype = input.dtype
+    return all(tensor.dtype is dtype and tensor.is_cpu for tensor in others)
+
+
 def is_best_for(input: Tensor) -> bool:
     """Whether `layer` is the path to take for `input`, rather than torch's own RNN functions.
 
@@ -201,7 +250,29 @@ def _fake_backward(
     return tuple(input.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
 
 
+def _fake_inference(
+    input: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    mode: int,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    hidden = weights[1].shape[1]
+    directions = 2 if bidirectional else 1
+    steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
+    output = input.new_empty(steps, batch, directions * hidden)
+    finals = (num_layers * directions, batch, hidden)
+    return (
+        output.transpose(0, 1) if batch_first else output,
+        input.new_empty(finals),
+        input.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
+    )
+
+
 if _extension.loaded:
     # The shapes of the results, for torch.compile and torch.export.
     torch.library.register_fake("fastrnn::_layer_forward", _fake_forward)
     torch.library.register_fake("fastrnn::_layer_backward", _fake_backward)
+    torch.library.register_fake("fastrnn::_inference", _fake_inference)

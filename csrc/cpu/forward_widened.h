@@ -34,6 +34,7 @@ class ForwardChunk {
     part_.weight_hh = layer.weight_hh;
     part_.bias = layer.bias;
     part_.output = memory.take(steps_ * states());
+    part_.output_stride = H;
     part_.reserve = saved_ > 0 ? memory.take(steps_ * saved_ * states()) : nullptr;
     h_ = memory.take(states()), c_ = memory.take(states());
     part_.h_n = memory.take(states()), part_.c_n = memory.take(states());
@@ -78,11 +79,14 @@ class ForwardChunk {
     const int64_t B = layer_.shape.B, H = layer_.shape.H;
     const int64_t first = layer_.direction.first_time(step, end);
     for (int64_t t = 0; t < end - step; ++t) {
-      const int64_t to = ((first + t) * B + begin_) * H;
-      narrow(part_.output + t * states(), states(), layer_.output + to);
+      const int64_t row = (first + t) * B + begin_;
+      for (int64_t r = 0; r < rows_; ++r) {
+        narrow(part_.output + (t * rows_ + r) * H, H,
+               layer_.output + (row + r) * layer_.output_stride);
+      }
       if (!part_.reserve) continue;
       narrow(part_.reserve + t * saved_ * states(), saved_ * states(),
-             layer_.reserve + to * saved_);
+             layer_.reserve + row * H * saved_);
     }
   }
 

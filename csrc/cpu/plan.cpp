@@ -54,6 +54,12 @@ int64_t items_per_thread(int64_t flop) {
   return std::max<int64_t>(1, kFlopPerThread / std::max<int64_t>(flop, 1));
 }
 
+bool side_by_side(Mode mode, const Shape& shape, const Machine& machine) {
+  const auto [T, B, I, H] = shape;
+  // With more threads than two, only rows or units give work to all.
+  return machine.threads == 2 && 2 * T * B * gates(mode) * H * (I + H) >= kFlopPerThread / 2;
+}
+
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
   const auto [T, B, I, H] = shape;
   Plan plan;

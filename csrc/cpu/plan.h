@@ -28,6 +28,10 @@ struct Plan {
 // Items of `flop` operations each that are worth a thread; fewer are not.
 int64_t items_per_thread(int64_t flop);
 
+// Whether the two directions of a layer are worth a thread each; else they run one after the other,
+// each on all threads.
+bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
+
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine);
 
 }  // namespace fastrnn

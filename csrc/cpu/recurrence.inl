@@ -32,7 +32,7 @@ struct ForwardTile {
     const int64_t I = layer.shape.I, H = layer.shape.H;
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
-    accumulate<M, G * U, R>(hidden, h_prev(row), H, 1, {weights(), kPanel}, H);
+    accumulate<M, G * U, R>(hidden, h_prev(row), h_stride(), 1, {weights(), kPanel}, H);
     if (layer.projected) {
       load_projected(input, row);
     } else {
@@ -44,9 +44,11 @@ struct ForwardTile {
   }
 
   const T* h_prev(int64_t row) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H;
-    return (now.previous < 0 ? layer.hx : layer.output + now.previous * B * H) + row * H;
+    const int64_t index = now.previous < 0 ? row : now.previous * layer.shape.B + row;
+    return (now.previous < 0 ? layer.hx : layer.output) + index * h_stride();
   }
+
+  int64_t h_stride() const { return now.previous < 0 ? layer.shape.H : layer.output_stride; }
 
   T* projected(int64_t place, int64_t row) const {
     return layer.projected +
@@ -96,7 +98,7 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;  // a panel may be wider than what is left of the units
-      state[0].v[i] = load_rows<R>(h_prev(b) + j, H, H - j);
+      state[0].v[i] = load_rows<R>(h_prev(b) + j, h_stride(), H - j);
       if constexpr (Cell::kStates > 1) {
         state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
       }
@@ -106,7 +108,8 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;
-      store_rows<R>(layer.output + (now.t * B + b) * H + j, H, state[0].v[i], H - j);
+      T* output = layer.output + (now.t * B + b) * layer.output_stride + j;
+      store_rows<R>(output, layer.output_stride, state[0].v[i], H - j);
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
       }
@@ -203,10 +206,10 @@ void forward_rows(const LayerForward<T>& layer, const Part& part) {
     }
     forward_steps<Cell, T, U, R>(layer, begin, end, part);
   }
-  const T* last = layer.output + layer.direction.time(steps - 1) * B * H;
+  const T* last = layer.output + layer.direction.time(steps - 1) * B * layer.output_stride;
   for (int64_t row = part.row; row < part.row_end; ++row) {
-    const int64_t first = row * H + part.unit;
-    __builtin_memcpy(layer.h_n + first, last + first, bytes);
+    const T* h = last + row * layer.output_stride + part.unit;
+    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
   }
 }
 

@@ -87,8 +87,8 @@ void single_step(const LayerForward<T>& layer, const Part& part) {
     for_row_tiles<tile_rows(SingleStepTile<Cell, T>::N)>(part.row, part.row_end, tile);
   }
   for (int64_t row = part.row; row < part.row_end; ++row) {
-    const int64_t first = row * H + part.unit;
-    __builtin_memcpy(layer.h_n + first, layer.output + first, bytes);
+    const T* h = layer.output + row * layer.output_stride + part.unit;
+    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
   }
 }
 

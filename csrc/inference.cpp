@@ -1,0 +1,155 @@
+// The op `fastrnn::_inference`: all layers and directions of a module in one call, without
+// gradients and without dropout.
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "cpu/machine.h"
+#include "cpu/plan.h"
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+#include "tensors.h"
+
+namespace fastrnn {
+namespace {
+
+// A module's weights, states and input, checked; contiguous where the kernels need it.
+struct Network {
+  Mode mode;
+  int64_t layers, directions;
+  bool batch_first;
+  Shape shape;  // of the first layer
+  Tensor input;
+  std::vector<Tensor> states, weights;
+
+  int64_t width() const { return directions * shape.H; }
+  int64_t state_size() const { return shape.B * shape.H; }
+  int64_t features(int64_t layer) const { return layer == 0 ? shape.I : width(); }
+  size_t weights_each() const { return weights.size() / (layers * directions); }
+
+  void check_all() {
+    STD_TORCH_CHECK(input.dim() == 3, "input must have 3 dimensions, got ", input.dim());
+    check_dtype(input);
+    STD_TORCH_CHECK(layers > 0 && (weights.size() == size_t(2 * layers * directions) ||
+                                   weights.size() == size_t(4 * layers * directions)),
+                    "weights must be 2 or 4 for each of ", layers * directions,
+                    " layers and directions, got ", weights.size());
+    STD_TORCH_CHECK(weights[1].dim() == 2, "weight_hh must have 2 dimensions");
+    shape = {input.size(batch_first ? 1 : 0), input.size(batch_first ? 0 : 1), input.size(2),
+             weights[1].size(1)};
+    STD_TORCH_CHECK(shape.T > 0 && shape.H > 0, "T and H must be > 0, got ", shape.T, " and ",
+                    shape.H);
+    STD_TORCH_CHECK(input.is_cpu(), "input must be on the CPU");
+    input = with_contiguous_features(input);
+    const size_t wanted = has_cell_state(mode) ? 2 : 1;
+    STD_TORCH_CHECK(states.empty() || states.size() == wanted, "states must be none or ", wanted,
+                    ", got ", states.size());
+    for (Tensor& state : states) {
+      check(state, "a state", {layers * directions, shape.B, shape.H}, input);
+      state = dense(state);
+    }
+    const int64_t rows = gates(mode) * shape.H;
+    for (int64_t k = 0; k < layers * directions; ++k) {
+      Tensor* each = weights.data() + k * weights_each();
+      check(each[0], "weight_ih", {rows, features(k / directions)}, input);
+      check(each[1], "weight_hh", {rows, shape.H}, input);
+      for (size_t i = 2; i < weights_each(); ++i) check(each[i], "a bias", {rows}, input);
+      for (size_t i = 0; i < weights_each(); ++i) each[i] = dense(each[i]);
+    }
+  }
+};
+
+template <class E>
+class Run {
+ public:
+  Run(const Network& network, const Tensor& output, const Tensor& h_n, const Tensor& c_n)
+      : network_(network),
+        output_(mutable_data<E>(output)),
+        h_n_(mutable_data<E>(h_n)),
+        c_n_(mutable_data<E>(c_n)),
+        zeros_(network.states.empty() ? network.state_size() : 0) {
+    if (network.states.empty()) std::memset(zeros_, 0, network.state_size() * sizeof(E));
+  }
+
+  void all() const {
+    const auto [T, B, I, H] = network_.shape;
+    const int64_t width = network_.width(), size = T * B * width, last = network_.layers - 1;
+    const Scratch<E> between(std::min<int64_t>(last, 2) * size);
+    Sequence<const E> input = sequence<E>(network_.input);
+    if (network_.batch_first) std::swap(input.step_stride, input.row_stride);
+    for (int64_t layer = 0; layer <= last; ++layer) {
+      E* output = layer == last ? output_ : between + layer % 2 * size;
+      both_directions(layer, input, output);
+      input = {output, B * width, width};
+    }
+  }
+
+ private:
+  void both_directions(int64_t layer, const Sequence<const E>& input, E* output) const {
+    Shape shape = network_.shape;
+    shape.I = network_.features(layer);
+    const int64_t directions = network_.directions;
+    const int64_t grain = side_by_side(network_.mode, shape, current_machine()) ? 1 : directions;
+    parallel_for(directions, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t d = begin; d < end; ++d)
+        one(layer * directions + d, shape, d == 1, input, output);
+    });
+  }
+
+  void one(int64_t k, const Shape& shape, bool reverse, const Sequence<const E>& input,
+           E* output) const {
+    LayerForward<E> layer = {};
+    layer.shape = shape;
+    layer.direction = {shape.T, reverse};
+    layer.input = input;
+    layer.hx = state(0, k);
+    layer.output = output + (reverse ? shape.H : 0);
+    layer.output_stride = network_.width();
+    layer.h_n = h_n_ + k * network_.state_size();
+    if (has_cell_state(network_.mode)) {
+      layer.cx = state(1, k);
+      layer.c_n = c_n_ + k * network_.state_size();
+    }
+    const Tensor* each = network_.weights.data() + k * network_.weights_each();
+    const bool biased = network_.weights_each() == 4;
+    run_forward(network_.mode, layer,
+                Weights<E>{data<E>(each[0]), data<E>(each[1]), biased ? data<E>(each[2]) : nullptr,
+                           biased ? data<E>(each[3]) : nullptr},
+                true);
+  }
+
+  const E* state(size_t which, int64_t k) const {
+    if (network_.states.empty()) return zeros_;
+    return data<E>(network_.states[which]) + k * network_.state_size();
+  }
+
+  const Network& network_;
+  E *output_, *h_n_, *c_n_;
+  const Scratch<E> zeros_;
+};
+
+std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Tensor> states,
+                                             std::vector<Tensor> weights, int64_t mode,
+                                             int64_t num_layers, bool bidirectional,
+                                             bool batch_first) {
+  Network network{
+      checked_mode(mode), num_layers,        bidirectional ? 2 : 1, batch_first, {}, input,
+      std::move(states),  std::move(weights)};
+  network.check_all();
+  const auto [T, B, I, H] = network.shape;
+  const int64_t width = network.width(), finals = num_layers * network.directions;
+  const ScalarType dtype = input.scalar_type();
+  // As torch's, the memory is in order of time whatever the order of the sizes.
+  const int64_t strides[] = {width, B * width, 1};
+  Tensor output =
+      batch_first ? empty_strided({B, T, width}, strides, dtype) : empty({T, B, width}, dtype);
+  Tensor h_n = empty({finals, B, H}, dtype);
+  Tensor c_n = has_cell_state(network.mode) ? empty({finals, B, H}, dtype) : empty({0}, dtype);
+  dispatch(dtype, [&](auto zero) { Run<decltype(zero)>(network, output, h_n, c_n).all(); });
+  return {output, h_n, c_n};
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastrnn, CPU, m) { m.impl("_inference", TORCH_BOX(&inference)); }
+
+}  // namespace
+}  // namespace fastrnn
