@@ -69,6 +69,13 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
           {"backward_steps", plan.backward_steps}};
 }
 
+std::map<std::string, int64_t> machine() {
+  const Machine machine = current_machine();
+  return {{"vector_bytes", machine.vector_bytes},
+          {"l2_bytes", machine.l2_bytes},
+          {"threads", machine.threads}};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -77,6 +84,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isa", &current_isa, "The instruction set in use.");
   m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
   m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");
+  m.def("machine", &machine, "What plans depend on beside the shape, as plan takes it.");
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         "How a layer of this shape would be computed on such a machine.");

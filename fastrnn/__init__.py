@@ -1,8 +1,9 @@
 """Recurrent networks of PyTorch on fused kernels: same constructors, weights and numbers."""
 
+from fastrnn.explain import explain
 from fastrnn.info import info
 from fastrnn.modules import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "__version__", "info"]
+__all__ = ["GRU", "LSTM", "RNN", "__version__", "explain", "info"]
 
 __version__ = "0.1.0"

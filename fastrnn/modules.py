@@ -53,12 +53,13 @@ class _Recurrent(nn.RNNBase):
                 self._update_flat_weights()
                 break
         states = () if hx is None else self._states(hx)
-        if states is not None and self._runs_at_once(input, states):
+        weights: list[Any] = self._flat_weights
+        if states is not None and self._runs_at_once(input, states, weights):
             output, h_n, c_n = ops.inference(
                 self.mode,
                 input,
                 states,
-                self._flat_weights,
+                weights,
                 num_layers=self.num_layers,
                 bidirectional=self.bidirectional,
                 batch_first=self.batch_first,
@@ -129,7 +130,7 @@ class _Recurrent(nn.RNNBase):
                 input = dropout(input, self.dropout)
         return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))
 
-    def _runs_at_once(self, input: Any, states: tuple[Any, ...]) -> bool:
+    def _runs_at_once(self, input: Any, states: tuple[Any, ...], weights: list[Any]) -> bool:
         """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
 
         Written for speed: this is the path of small models that are called step by step.
@@ -148,7 +149,7 @@ class _Recurrent(nn.RNNBase):
                     return False
         return (
             self._layer is ops.layer
-            and ops.has_kernel(input, *states, *self._flat_weights)
+            and ops.has_kernel(input, *states, *weights)
             and not torch._C._is_any_autocast_enabled()
             and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         )

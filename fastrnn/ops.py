@@ -83,8 +83,8 @@ def inference(
         batch_first: the order of input and output.
 
     Returns:
-        `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n` and
-        `c_n`, shaped as `states`; `c_n` is None unless the mode is "LSTM".
+        `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n`
+        and `c_n`, shaped as `states`; `c_n` is None unless the mode is "LSTM".
 
     Raises:
         RuntimeError: a shape, a dtype or a device does not fit; `has_kernel` tells beforehand of

@@ -8,7 +8,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["modules", "info", "ops", "reference"])
+@pytest.mark.parametrize("name", ["explain", "modules", "info", "ops", "reference"])
 def test_examples(name):
     # Not `import fastrnn.info as ...`, which would give the function of that name.
     module = importlib.import_module(f"fastrnn.{name}")
