@@ -59,10 +59,6 @@ struct Group {
   FASTRNN_INLINE friend Group zero_if_less(const Group& v, const Group& a, const Group& b) {
     return each([](V x, V y, V z) { return zero_if_less(x, y, z); }, v, a, b);
   }
-  FASTRNN_INLINE friend Group select_less(const Group& a, const Group& b, const Group& yes,
-                                          const Group& no) {
-    return each([](V x, V y, V p, V q) { return select_less(x, y, p, q); }, a, b, yes, no);
-  }
   FASTRNN_INLINE friend Group abs(const Group& a) {
     return each([](V x) { return abs(x); }, a);
   }

@@ -53,9 +53,6 @@ struct Vec {
   FASTRNN_INLINE friend Vec zero_if_less(Vec v, Vec a, Vec b) {
     return a.raw < b.raw ? Raw{} : v.raw;
   }
-  FASTRNN_INLINE friend Vec select_less(Vec a, Vec b, Vec yes, Vec no) {
-    return a.raw < b.raw ? yes.raw : no.raw;
-  }
   FASTRNN_INLINE friend Vec abs(Vec a) { return (Raw)((RawBits)a.raw & ~sign_bits()); }
   FASTRNN_INLINE friend Vec copy_sign(Vec positive, Vec a) {
     return (Raw)((RawBits)positive.raw | ((RawBits)a.raw & sign_bits()));
