@@ -1,1 +1,1 @@
-"""Times fastrnn's layers against those of torch.nn; `python -m benchmarks --help`."""
+"""Times fastrnn beside torch.nn and other engines; `python -m benchmarks --help`."""

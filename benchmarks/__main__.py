@@ -5,20 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import fastrnn
-from benchmarks import readme, report
-from benchmarks.cases import CELLS, SHAPES, Case, Shape, all_cases, check, workloads
-from benchmarks.timing import interleave
+from benchmarks import cores, page, readme, report, tables
+from benchmarks.cases import CELLS, DTYPES, QUICK_SHAPES, SHAPES, SUITES, Shape, all_cases, suite
+from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
 
 TABLE = "benchmarks"
+ROOT = Path(__file__).parents[1]
 README_RESULTS = Path(__file__).parent / "results" / "layers.json"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OUT = Path("runs") / "benchmarks"
+LIMITS = {"budget_s": 4, "min_iterations": 7}
+QUICK_LIMITS = {"budget_s": 0.5, "min_iterations": 3}
+INTERRUPTED = 130  # what a shell calls it
+QUICK_S = 95  # then the last case, the plots and the page
 
 
 def shape(text: str) -> Shape:
@@ -29,18 +39,46 @@ def shape(text: str) -> Shape:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def thread_count(text: str) -> int:
+    """Reads a number of threads; "all" is what torch takes by itself."""
+    most = torch.get_num_threads()
+    if text == "all":
+        return most
+    if not text.isdigit() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"must be 'all' or a number from 1 to {most}, got {text!r}"
+        )
+    return int(text)
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks", description="Time fastrnn's layers against torch.nn's."
+        "python -m benchmarks", description="Time fastrnn's layers against torch.nn and others."
     )
-    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
-    parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,B,I,H")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    threads = range(1, (os.cpu_count() or 1) + 1)
-    parser.add_argument("--threads", type=int, choices=threads, default=1, metavar="N")
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of ten")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
+    several: dict[str, Any] = {"nargs": "+"}
+    parser.add_argument("--cells", **several, choices=CELLS, default=CELLS)
+    parser.add_argument("--suites", **several, choices=SUITES, default=SUITES, help="default: all")
+    parser.add_argument(
+        "--shapes", **several, type=shape, default=SHAPES, metavar="T,B,I,H", help="of suite shapes"
+    )
+    parser.add_argument("--dtypes", **several, choices=DTYPES, default=["float32", "bfloat16"])
+    parser.add_argument(
+        "--threads", **several, type=thread_count, default=["1", "all"], metavar="N", help="or all"
+    )
+    parser.add_argument(
+        "--engines", **several, choices=ENGINES, default=tuple(ENGINES), metavar="NAME",
+        help=f"beside {TORCH} and {FASTRNN}, which always run; of {', '.join(ENGINES)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="within two minutes: four shapes, float32, one thread, no sweeps, where not asked for",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="FOLDER",
+        help="for results.json, index.html and plots; default: %(default)s",
+    )  # fmt: skip
     parser.add_argument(
         "--readme",
         action="store_true",
@@ -53,30 +91,92 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="take the results of an earlier run instead of timing",
     )
-    return parser.parse_args(argv)
+    first, _ = parser.parse_known_args(argv)
+    if first.quick:
+        parser.set_defaults(
+            suites=["shapes"], shapes=QUICK_SHAPES, dtypes=["float32"], threads=["1"]
+        )
+    options = parser.parse_args(argv)
+    options.threads = sorted({thread_count(str(each)) for each in options.threads})
+    return options
 
 
-def measure(case: Case, *, quick: bool) -> report.Row:
-    """Checks, then times one case."""
-    made = workloads(case)
-    check(case, made)
-    budget_s, min_iterations = (1, 3) if quick else (10, 9)
-    times = interleave(made, budget_s=budget_s, min_iterations=min_iterations)
-    return report.make_row(case, times)
+def plan(options: argparse.Namespace, threads: int) -> list[dict[str, Any]]:
+    """The cases for one number of threads; a shape that two suites share is timed once."""
+    suites: dict[Shape, list[str]] = {}
+    for name in options.suites:
+        for each in suite(name, options.shapes):
+            suites.setdefault(each, []).append(name)
+    return [
+        {"case": {**asdict(case), "shape": str(case.shape)}, "suites": suites[case.shape]}
+        for case in all_cases(options.cells, suites, options.dtypes, threads)
+    ]
+
+
+def spawn(job: Mapping[str, Any], folder: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Runs one worker.
+
+    Returns:
+        How it ended, and what it wrote.
+    """
+    threads, file, output = job["threads"], folder / "job.json", folder / "lines"
+    output.write_text("")
+    file.write_text(json.dumps({**job, "output": str(output)}))
+    environment = dict(os.environ)
+    for name in job["engines"]:
+        environment.update(engine(name).environment(threads))
+    command = [sys.executable, "-m", "benchmarks.worker", str(file)]
+    with cores.limited_to(threads):
+        try:
+            code = subprocess.call(command, cwd=ROOT, env=environment)
+        except KeyboardInterrupt:  # what is measured stays
+            code = INTERRUPTED
+    *whole, _ = output.read_text().split("\n")  # a crash may have cut the last line
+    return code, [json.loads(line) for line in whole]
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Times all cases asked for and prints each as it is done."""
-    torch.set_num_threads(options.threads)
-    dtype = DTYPES[options.dtype]
-    results: dict[str, Any] = {"machine": report.machine(dtype), "rows": []}
-    for name, value in results["machine"].items():
-        print(f"{name:14}{value}")
-    print(f"\n{report.HEADER}")
-    for case in all_cases(options.cells, options.shapes, dtype):
-        results["rows"].append(measure(case, quick=options.quick))
-        print(report.line(results["rows"][-1]), flush=True)
+    """Times all cases asked for, each number of threads in a process of its own."""
+    results: dict[str, Any] = {
+        "machine": report.machine_facts(), "engines": {}, "peaks": {}, "notes": [], "rows": [],
+        "failed": False,
+    }  # fmt: skip
+    print(f"{report.facts_text(results['machine'])}.\n\n{report.HEADER}", flush=True)
+    names = [name for name in ENGINES if name in {TORCH, FASTRNN, *options.engines}]
+    until = time.time() + QUICK_S if options.quick else None
+    limits = QUICK_LIMITS if options.quick else LIMITS
+    code = 0
+    for threads in options.threads:
+        planned = plan(options, threads)
+        job = {
+            "threads": threads, "engines": names, "cases": planned, "limits": limits,
+            "until": until,
+        }  # fmt: skip
+        if code != INTERRUPTED:
+            with tempfile.TemporaryDirectory() as folder:
+                code, entries = spawn(job, Path(folder))
+        else:
+            entries = []
+        missing = len(planned) - merge(results, threads, entries)
+        results["failed"] |= code != 0
+        if missing:
+            why = f"the process ended with status {code}" if code else "the time was over"
+            text = f"{report.threads_text(threads)}: {missing} cases were not begun, {why}"
+            results["notes"].append(text)
     return results
+
+
+def merge(results: dict[str, Any], threads: int, entries: Iterable[Mapping[str, Any]]) -> int:
+    """Puts what a worker wrote into the results; returns the number of cases it is about."""
+    rows = [entry["row"] for entry in entries if "row" in entry]
+    notes = [entry["note"] for entry in entries if "note" in entry]
+    results["rows"] += rows
+    results["notes"] += notes
+    for entry in entries:
+        results["engines"].update(entry.get("engines", {}))
+        if "peaks" in entry:
+            results["peaks"][str(threads)] = entry["peaks"]
+    return len(rows) + len(notes)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -91,11 +191,14 @@ def main(argv: list[str] | None = None) -> None:
         results = run(options)
     else:
         sys.exit(f"Nothing to time, fastrnn's kernels are not loaded: {fastrnn.info().reason}.")
-    if options.json:
-        report.save(options.json, results)
+    print("", *report.engine_lines(results["engines"]), *results["notes"], sep="\n")
+    report.save(options.out / "results.json", results)
+    print(f"\nThe page is {page.write(options.out, results)}")
     if options.readme:
         report.save(README_RESULTS, results)
-        readme.put(readme.README, TABLE, report.markdown(results))
+        readme.put(readme.README, TABLE, tables.markdown(results))
+    if results["failed"]:
+        sys.exit("Not all went well: see the notes.")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,18 @@
-"""What is timed: a cell, a pass and a shape, run by a module of torch.nn and by one of fastrnn."""
+"""What is timed: a cell, a pass, a shape, a dtype and a number of threads, on fixed numbers."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
 
-import fastrnn
-
 CELLS = ("RNN", "LSTM", "GRU")
 PASSES = ("inference", "training")
-IMPLEMENTATIONS = {"torch": nn, "fastrnn": fastrnn}
-
-# Largest difference allowed, relative to the largest element of the tensor: elements of a gradient
-# are sums over time and batch that may cancel. Two float32 results differ by 1e-5 at the largest
-# shape for the order of their sums alone.
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -55,95 +49,96 @@ SHAPES = tuple(
         (1, 1, 256, 256),
     )
 )
+# One of each regime: tiny gates, weights in cache, one row, one step.
+QUICK_SHAPES = tuple(SHAPES[index] for index in (0, 3, 4, 7))
+
+SWEEP_BASE = Shape(50, 32, 64, 128)
+SWEEPS = {
+    "T": (1, 5, 20, 50, 100, 200),
+    "B": (1, 4, 16, 32, 64, 128),
+    "I": (8, 32, 64, 128, 256, 512),
+    "H": (8, 16, 32, 64, 128, 256, 512),
+}
+SUITES = ("shapes", *SWEEPS)
+
+
+def suite(name: str, shapes: Sequence[Shape] = SHAPES) -> list[Shape]:
+    """The shapes of a suite: those given, or the base with one size varied."""
+    if name == "shapes":
+        return list(shapes)
+    return [replace(SWEEP_BASE, **{name: size}) for size in SWEEPS[name]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the results; `step` is one of PASSES."""
+    """One row of the results; `step` is one of PASSES, `dtype` a name in DTYPES."""
 
     cell: str
     step: str
     shape: Shape
-    dtype: torch.dtype = torch.float32
+    dtype: str = "float32"
+    threads: int = 1
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.step} {self.shape}"
+        return f"{self.cell} {self.step} {self.shape} {self.dtype}"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch knows it."""
+        return DTYPES[self.dtype]
+
+    @property
+    def flop(self) -> int:
+        """Operations of the matrix products: 2 T B G H (I + H) forward, and twice that backward."""
+        T, B, I, H = self.shape.T, self.shape.B, self.shape.I, self.shape.H  # noqa: E741
+        forward = 2 * T * B * GATES[self.cell] * H * (I + H)
+        return forward if self.step == "inference" else 3 * forward
+
+    @property
+    def bytes(self) -> int:
+        """What must be read or written once: input, output, weights; their gradients in training.
+
+        A model of the least traffic, not a measurement.
+        """
+        T, B, I, H = self.shape.T, self.shape.B, self.shape.I, self.shape.H  # noqa: E741
+        elements = T * B * (I + H) + GATES[self.cell] * H * (I + H + 2)
+        return elements * self.torch_dtype.itemsize * (1 if self.step == "inference" else 2)
 
 
-def all_cases(cells: Iterable[str], shapes: Iterable[Shape], dtype: torch.dtype) -> list[Case]:
-    """The cases in the order of the report: by shape, then cell, then pass."""
+def all_cases(
+    cells: Iterable[str], shapes: Iterable[Shape], dtypes: Iterable[str], threads: int
+) -> list[Case]:
+    """The cases in the order of the report: by dtype, shape, cell, then pass."""
     return [
-        Case(cell, step, shape, dtype)
-        for shape, cell, step in itertools.product(shapes, cells, PASSES)
+        Case(cell, step, shape, dtype, threads)
+        for dtype, shape, cell, step in itertools.product(dtypes, shapes, cells, PASSES)
     ]
 
 
-class Inference:
-    """A forward call without gradients, as a user writes it."""
+@dataclass(frozen=True)
+class Problem:
+    """The numbers that every engine gets: a torch.nn module's weights, and what flows through.
 
-    def __init__(self, module: nn.RNNBase, input: Tensor, grad_output: Tensor) -> None:
-        self.module = module
-        self.input = input
-
-    def __call__(self) -> None:
-        with torch.no_grad():
-            self.output, self.state = self.module(self.input)
-
-    def results(self) -> dict[str, Tensor]:
-        """What the last call computed, by name."""
-        states = self.state if isinstance(self.state, tuple) else (self.state,)
-        named = zip(("h_n", "c_n"), states, strict=False)
-        return {"output": self.output, **dict(named)}
-
-
-class Training(Inference):
-    """A training step without the optimizer: a fresh graph and all gradients in every call."""
-
-    def __init__(self, module: nn.RNNBase, input: Tensor, grad_output: Tensor) -> None:
-        super().__init__(module, input.clone().requires_grad_(), grad_output)
-        self.grad_output = grad_output
-
-    def __call__(self) -> None:
-        self.module.zero_grad(set_to_none=True)
-        self.input.grad = None
-        self.output, self.state = self.module(self.input)
-        self.output.backward(self.grad_output)
-
-    def results(self) -> dict[str, Tensor]:
-        """What the last call computed, by name."""
-        grads = {name: weight.grad for name, weight in self.module.named_parameters()}
-        return {**super().results(), "grad_input": self.input.grad, **grads}
-
-
-def workloads(case: Case) -> dict[str, Inference]:
-    """Makes the same work, on the same numbers, for each of IMPLEMENTATIONS."""
-    shape, work = case.shape, {"inference": Inference, "training": Training}[case.step]
-    generator = torch.Generator().manual_seed(0)
-    input = torch.randn(shape.T, shape.B, shape.I, generator=generator, dtype=case.dtype)
-    grad_output = torch.randn(shape.T, shape.B, shape.H, generator=generator, dtype=case.dtype)
-    modules = {
-        name: getattr(library, case.cell)(shape.I, shape.H, dtype=case.dtype)
-        for name, library in IMPLEMENTATIONS.items()
-    }
-    modules["fastrnn"].load_state_dict(modules["torch"].state_dict())
-    return {name: work(module, input, grad_output) for name, module in modules.items()}
-
-
-def check(case: Case, made: dict[str, Inference]) -> None:
-    """Runs each workload once and compares all it computes with torch's.
-
-    Raises:
-        ValueError: a result differs by more than TOLERANCES allows; such work is not timed.
+    input (T, B, I); grad_output (T, B, H), the gradient that backward begins with;
+    weights: weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H), bias_hh (G*H), by torch's names.
     """
-    for workload in made.values():
-        workload()
-    wanted = made["torch"].results()
-    for name, workload in made.items():
-        for what, value in workload.results().items():
-            scale = wanted[what].abs().max().item()
-            error = (value - wanted[what]).abs().max().item()
-            if not error <= TOLERANCES[case.dtype] * scale:
-                raise ValueError(
-                    f"{case}: {what} of {name} differs from torch's by {error:.1e}, wanted at most "
-                    f"{TOLERANCES[case.dtype]:.0e} of its largest element, {scale:.1e}"
-                )
+
+    case: Case
+    input: Tensor
+    grad_output: Tensor
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, case: Case) -> Problem:
+        """The same numbers in every process."""
+        shape, generator = case.shape, torch.Generator().manual_seed(0)
+
+        def numbers(*sizes: int) -> Tensor:
+            return torch.randn(sizes, generator=generator).to(case.torch_dtype)
+
+        input = numbers(shape.T, shape.B, shape.I)
+        grad_output = numbers(shape.T, shape.B, shape.H)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = getattr(nn, case.cell)(shape.I, shape.H, dtype=case.torch_dtype)
+        return cls(case, input, grad_output, dict(module.state_dict()))

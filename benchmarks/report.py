@@ -1,4 +1,4 @@
-"""Results as JSON, as plain text and as the Markdown table of the README."""
+"""Results: rows, facts of the machine, JSON, and lines of plain text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,39 +15,71 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks.cases import PASSES, Case
+from benchmarks.cases import Case
+from benchmarks.engines import FASTRNN, TORCH
 from benchmarks.timing import Spread, ratios
 from fastrnn.imdb.files import replacing
 
 Row = dict[str, Any]
-"""One case as it stands in the JSON: sizes, milliseconds, ratio."""
+"""One case as it stands in the JSON: sizes, milliseconds, ratios, notes."""
 
 
-def make_row(case: Case, times: Mapping[str, list[float]]) -> Row:
-    """Sums up the seconds that `interleave` gave."""
+def make_row(case: Case, times: Mapping[str, list[float]], notes: Mapping[str, str]) -> Row:
+    """Sums up the seconds that `interleave` gave.
+
+    Ratios are of times of the same iteration: torch.nn's over each other engine's, and each other
+    engine's over fastrnn's.
+    """
     return {
         "cell": case.cell,
         "pass": case.step,
         "shape": str(case.shape),
-        "iterations": len(times["torch"]),
-        "ms": {name: 1e3 * Spread.of(values).median for name, values in times.items()},
-        "ratio": asdict(ratios(times)),
+        "dtype": case.dtype,
+        "threads": case.threads,
+        "iterations": len(times[TORCH]),
+        "flop": case.flop,
+        "bytes": case.bytes,
+        "ms": {name: _rounded(1e3 * Spread.of(values).median) for name, values in times.items()},
+        "torch_over": {name: _ratio(times, TORCH, name) for name in times if name != TORCH},
+        "over_fastrnn": {name: _ratio(times, name, FASTRNN) for name in times if name != FASTRNN},
+        "notes": dict(notes),
     }
 
 
-def machine(dtype: torch.dtype) -> dict[str, Any]:
-    """What a reader must know to judge the figures; taken before the timing begins."""
+def _ratio(times: Mapping[str, list[float]], over: str, under: str) -> dict[str, float]:
+    return {name: _rounded(each) for name, each in asdict(ratios(times, over, under)).items()}
+
+
+def _rounded(value: float) -> float:
+    """Five digits: more say nothing, and the file holds thousands."""
+    return float(f"{value:.5g}")
+
+
+def best_rival(row: Row) -> str:
+    """The fastest engine beside fastrnn; torch.nn is one."""
+    return min((name for name in row["ms"] if name != FASTRNN), key=row["ms"].__getitem__)
+
+
+def machine_facts() -> dict[str, Any]:
+    """What a reader must know to judge any figure; taken before the timing begins."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "isa": fastrnn.info().cpu_isa,
-        "threads": torch.get_num_threads(),
-        "dtype": str(dtype).removeprefix("torch."),
         "torch": str(torch.__version__),
         "fastrnn": fastrnn.__version__,
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def machine(dtype: torch.dtype) -> dict[str, Any]:
+    """The facts of a run on one dtype and torch's present number of threads."""
+    return {
+        **machine_facts(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(dtype).removeprefix("torch."),
     }
 
 
@@ -81,51 +113,66 @@ def ratio_text(ratio: Mapping[str, float]) -> str:
     return f"{text} slower" if ratio["median"] < 1 else text
 
 
+def ms_text(value: float) -> str:
+    """Three digits, and no exponent where there are more."""
+    return f"{value:.3g}" if value < 999 else f"{value:.0f}"
+
+
+def threads_text(threads: int) -> str:
+    """The number with its noun."""
+    return f"{threads} thread" + ("s" if threads > 1 else "")
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """The machine and versions in one sentence's first half."""
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['isa']}; torch {facts['torch']}, fastrnn "
+        f"{facts['fastrnn']} at {facts['commit']}, {facts['date']}, load average before the run "
+        f"{facts['load_average']}"
+    )
+
+
+def group_title(threads: int, dtype: str) -> str:
+    """What the rows of one group have in common."""
+    return f"{threads_text(threads)}, {dtype}"
+
+
+def groups(rows: Iterable[Row]) -> dict[tuple[int, str], list[Row]]:
+    """The rows by number of threads and dtype: what one plot may show together."""
+    found: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["threads"], row["dtype"]), []).append(row)
+    return found
+
+
+def share(row: Row, name: str, peaks: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Part of the measured peak of float32 that an engine reached; None without a peak."""
+    if str(row["threads"]) not in peaks:
+        return None
+    return row["flop"] / (row["ms"][name] / 1e3) / peaks[str(row["threads"])]["flop_per_s"]
+
+
 def line(row: Row) -> str:
     """One row of the plain table."""
-    times = "".join(f"{row['ms'][name]:12.3f}" for name in ("torch", "fastrnn"))
+    times = "".join(f"{row['ms'][name]:12.3f}" for name in (TORCH, FASTRNN))
+    rival = best_rival(row)
+    best = "torch.nn" if rival == TORCH else f"{rival} {ratio_text(row['over_fastrnn'][rival])}"
     return (
-        f"{row['cell']:5}{row['pass']:11}{row['shape']:18}{times}{row['iterations']:8}"
-        f"   {ratio_text(row['ratio'])}"
+        f"{row['threads']:2} {row['dtype']:9}{row['cell']:5}{row['pass']:10}{row['shape']:15}"
+        f"{times}{row['iterations']:7}  {ratio_text(row['torch_over'][FASTRNN]):32}{best}"
     )
 
 
 HEADER = (
-    f"{'cell':5}{'pass':11}{'T,B,I,H':18}{'torch ms':>12}{'fastrnn ms':>12}{'times':>8}"
-    "   torch / fastrnn (quartiles)"
+    f" t {'dtype':9}{'cell':5}{'pass':10}{'T,B,I,H':15}{'torch ms':>12}{'fastrnn ms':>12}"
+    f"{'times':>7}  {'torch.nn / fastrnn (quartiles)':32}best rival / fastrnn"
 )
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """The table of the README: one line per shape and cell, inference beside training."""
-    facts = results["machine"]
-    threads = f"{facts['threads']} thread" + ("s" if facts["threads"] > 1 else "")
-    titles = " | ".join(f"{step}: torch ms | fastrnn ms | ratio (quartiles)" for step in PASSES)
-    lines = [
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['isa']}, {threads}, {facts['dtype']}; "
-        f"torch {facts['torch']}, fastrnn {facts['fastrnn']} at {facts['commit']}, "
-        f"{facts['date']}, load average before the run {facts['load_average']}.",
-        "",
-        f"| T,B,I,H | cell | {titles} |",
-        "|---|---|" + "--:|--:|:--|" * len(PASSES),
+def engine_lines(engines: Mapping[str, Mapping[str, str]]) -> Sequence[str]:
+    """One line for each engine: its version, or why it does not run."""
+    return [
+        f"{name:14}{found['version'] if 'unavailable' not in found else 'left out: '}"
+        f"{found.get('unavailable', '')}"
+        for name, found in engines.items()
     ]
-    pairs: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in results["rows"]:
-        pairs.setdefault((row["shape"], row["cell"]), {})[row["pass"]] = row
-    lines += [
-        f"| {shape} | {cell} | {_cells(rows[step] for step in PASSES)} |"
-        for (shape, cell), rows in pairs.items()
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cells(rows: Iterable[Row]) -> str:
-    return " | ".join(
-        f"{_ms(row['ms']['torch'])} | {_ms(row['ms']['fastrnn'])} | {ratio_text(row['ratio'])}"
-        for row in rows
-    )
-
-
-def _ms(value: float) -> str:
-    """Three digits, and no exponent where there are more."""
-    return f"{value:.3g}" if value < 999 else f"{value:.0f}"

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.cases import CELLS, IMPLEMENTATIONS, SHAPES, all_cases, check, workloads
+from benchmarks.cases import CELLS, SHAPES, Problem, all_cases
+from benchmarks.check import check, expected
+from benchmarks.engines import FASTRNN, TORCH, engine
 
 
 @pytest.fixture(autouse=True)
@@ -15,10 +17,11 @@ def one_thread():
 
 
 @pytest.mark.benchmark(disable_gc=True)
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("case", all_cases(CELLS, SHAPES, torch.float32), ids=str)
+@pytest.mark.parametrize("implementation", [TORCH, FASTRNN])
+@pytest.mark.parametrize("case", all_cases(CELLS, SHAPES, ["float32"], threads=1), ids=str)
 def test_layer(benchmark, case, implementation):
-    made = workloads(case)
-    check(case, made)
+    problem = Problem.of(case)
+    workload = engine(implementation).make(problem)
+    check(problem, workload, expected(problem))
     benchmark.group = str(case)
-    benchmark(made[implementation])
+    benchmark(workload)

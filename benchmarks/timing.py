@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 WARM_UP = 0.1  # part of the time budget
+PATIENCE = 30  # budgets after which few iterations must do
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def interleave(
     *,
     budget_s: float,
     min_iterations: int,
+    settle_s: float = 0,
     clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, list[float]]:
     """Times all variants once per iteration, until the budget is spent.
 
@@ -54,8 +58,13 @@ def interleave(
     Args:
         variants: what to call, by name.
         budget_s: seconds for warm-up and iterations together.
-        min_iterations: iterations to make even when they exceed the budget.
+        min_iterations: iterations to make even when they exceed the budget; 3 are enough where
+            that would take 30 budgets.
+        settle_s: seconds to sleep before each variant, and then to call it once untimed. With
+            several threads the workers of the last variant still spin, and would take the core
+            of a worker of the next.
         clock: gives seconds.
+        sleep: waits so many seconds.
 
     Returns:
         Seconds of each variant in each iteration.
@@ -70,17 +79,23 @@ def interleave(
                 variants[name]()
             if clock() - start >= WARM_UP * budget_s:
                 break
-        while len(times[order[0]]) < min_iterations or clock() - start < budget_s:
+        done = 0
+        while True:
+            budgets = PATIENCE if done < min_iterations else 1
+            if done >= min(FEWEST, min_iterations) and clock() - start >= budgets * budget_s:
+                break
+            done += 1
             shuffle(order)
             for name in order:
+                if settle_s:
+                    sleep(settle_s)
+                    variants[name]()
                 before = clock()
                 variants[name]()
                 times[name].append(clock() - before)
     return times
 
 
-def ratios(times: Mapping[str, list[float]]) -> Spread:
-    """How many times as long torch takes as fastrnn, iteration by iteration."""
-    return Spread.of(
-        [torch / ours for torch, ours in zip(times["torch"], times["fastrnn"], strict=True)]
-    )
+def ratios(times: Mapping[str, list[float]], over: str, under: str) -> Spread:
+    """How many times as long `over` takes as `under`, iteration by iteration."""
+    return Spread.of([a / b for a, b in zip(times[over], times[under], strict=True)])

@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -50,6 +52,21 @@ py::array_t<uint16_t> narrowed(const py::array_t<float, py::array::c_style>& x) 
   return y;
 }
 
+// Of several short runs the best: the others were interrupted.
+double fma_rate() {
+  const py::gil_scoped_release released;
+  const KernelTable<float>& kernels = current_kernels().f32;
+  double best = 0;
+  for (int run = 0; run < 20; ++run) {
+    float value = 0.5f;
+    const auto begin = std::chrono::steady_clock::now();
+    const int64_t done = kernels.fma_loop(100000, &value);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, done / seconds.count());
+  }
+  return best;
+}
+
 std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
                                     int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes,
                                     int64_t threads) {
@@ -85,6 +102,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
   m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");
   m.def("machine", &machine, "What plans depend on beside the shape, as plan takes it.");
+  m.def("fma_rate", &fma_rate,
+        "Float32 operations per second of multiply-adds on registers, on the calling thread.");
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         "How a layer of this shape would be computed on such a machine.");

@@ -1,14 +1,13 @@
-"""The benchmark programs on tiny work, and the sums they do on a clock that the test moves."""
-
-import json
+"""How the benchmarks time, check and skip, on tiny work, fake engines and a clock that the test
+moves."""
 
 import pytest
 import torch
+from fake_engines import FAKES, TINY, Fake, Wrong, fake_engine, tiny
 
-from benchmarks import __main__ as program
-from benchmarks import cases, readme, report, timing
-
-TINY = cases.Shape(3, 2, 4, 5)
+from benchmarks import cases, cores, peak, timing, worker
+from benchmarks.check import check, expected
+from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
 
 
 class Clock:
@@ -49,43 +48,83 @@ def test_interleave_makes_the_least_number_of_iterations_beyond_the_budget():
     assert times == {"a": [5.0] * 4}
 
 
+def test_interleave_gives_up_on_work_that_takes_many_budgets():
+    clock = Clock()
+    times = timing.interleave(clock.variants(a=20.0), budget_s=1, min_iterations=9, clock=clock)
+    assert times == {"a": [20.0] * 3}
+
+
+def test_interleave_lets_the_last_variant_settle_and_does_not_count_it():
+    clock = Clock()
+    slept = []
+
+    def sleep(seconds):
+        clock.calls.append("sleep")
+        slept.append(seconds)
+
+    limits = {"budget_s": 1, "min_iterations": 2, "settle_s": 0.5}
+    times = timing.interleave(clock.variants(a=5.0), **limits, clock=clock, sleep=sleep)
+    assert times == {"a": [5.0] * 2}
+    assert slept == [0.5] * 2
+    assert clock.calls == ["a", "sleep", "a", "a", "sleep", "a", "a"]
+
+
 def test_ratios_compare_the_times_of_one_iteration():
     # The machine slows down tenfold on the way: every ratio is still about two.
     times = {"torch": [2.0, 4.0, 22.0, 38.0, 40.0], "fastrnn": [1.0, 2.0, 10.0, 20.0, 20.0]}
-    assert timing.ratios(times) == timing.Spread(2.0, 2.0, 2.0)
+    assert timing.ratios(times, "torch", "fastrnn") == timing.Spread(2.0, 2.0, 2.0)
     assert timing.Spread.of([1.0, 2.0, 3.0, 4.0, 5.0]) == timing.Spread(2.0, 3.0, 4.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("step", cases.PASSES)
 @pytest.mark.parametrize("cell", cases.CELLS)
-def test_workloads_agree_and_compute_all_they_should(cell, step, dtype):
-    case = cases.Case(cell, step, TINY, dtype)
-    made = cases.workloads(case)
-    cases.check(case, made)
+@pytest.mark.parametrize("name", [TORCH, FASTRNN])
+def test_workloads_agree_and_compute_all_they_should(name, cell, step, dtype):
+    problem = tiny(cell, step, dtype)
+    workload = engine(name).make(problem)
+    check(problem, workload, expected(problem))
     wanted = {"output", "h_n"} | ({"c_n"} if cell == "LSTM" else set())
     if step == "training":
         weights = {f"{kind}_{side}_l0" for kind in ("weight", "bias") for side in ("ih", "hh")}
         wanted |= weights | {"grad_input"}
-    for workload in made.values():
-        results = workload.results()
-        assert set(results) == wanted
-        assert all(value.dtype is dtype for value in results.values())
+    results = workload.results()
+    assert set(results) == wanted
+    assert all(value.dtype is problem.case.torch_dtype for value in results.values())
 
 
 @pytest.mark.parametrize("step", cases.PASSES)
 @pytest.mark.parametrize("error", [1e-2, float("nan")])
-def test_wrong_implementation_is_refused(step, error):
-    case = cases.Case("GRU", step, TINY)
-    made = cases.workloads(case)
-    with torch.no_grad():
-        made["fastrnn"].module.bias_hh_l0.add_(error)
-    with pytest.raises(ValueError, match=f"GRU {step} 3,2,4,5: .* of fastrnn differs from torch's"):
-        cases.check(case, made)
+def test_wrong_results_are_refused(step, error):
+    problem = tiny(step=step)
+    fake = Wrong()
+    fake.error = error
+    with pytest.raises(ValueError, match=r"GRU .* 3,2,4,5 float32: .* differs from torch\.nn's"):
+        check(problem, fake.make(problem), expected(problem))
+
+
+@pytest.mark.parametrize("missing", ["output", "grad_input", "weight_hh_l0"])
+def test_missing_results_are_refused(missing):
+    problem = tiny(step="training")
+    workload = Fake().make(problem)
+    results = workload.results
+    workload.results = lambda: {k: v for k, v in results().items() if k != missing}
+    with pytest.raises(ValueError, match=f"gives no {missing}"):
+        check(problem, workload, expected(problem))
+
+
+def test_results_of_another_shape_are_refused_though_they_would_broadcast():
+    problem = tiny()
+    workload = Fake().make(problem)
+    workload()
+    output = workload.results()["output"]
+    workload.results = lambda: {"output": output[None]}
+    with pytest.raises(ValueError, match=r"output is of shape \(1, 3, 2, 5\)"):
+        check(problem, workload, expected(problem))
 
 
 def test_training_makes_a_fresh_graph_in_every_call():
-    workload = cases.workloads(cases.Case("LSTM", "training", TINY))["fastrnn"]
+    workload = engine(FASTRNN).make(tiny("LSTM", "training"))
     workload()
     first = {name: value.clone() for name, value in workload.results().items()}
     workload()
@@ -94,9 +133,18 @@ def test_training_makes_a_fresh_graph_in_every_call():
 
 
 def test_inference_keeps_no_graph():
-    workload = cases.workloads(cases.Case("RNN", "inference", TINY))["torch"]
+    workload = engine(TORCH).make(tiny("RNN"))
     workload()
     assert not workload.results()["output"].requires_grad
+
+
+def test_a_problem_has_the_same_numbers_each_time_and_leaves_the_generator_alone():
+    state = torch.get_rng_state()
+    first, second = tiny(), tiny()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.input, second.input)
+    for name, weight in first.weights.items():
+        assert torch.equal(weight, second.weights[name]), name
 
 
 def test_shape_reads_what_it_writes():
@@ -104,89 +152,87 @@ def test_shape_reads_what_it_writes():
     assert str(TINY) == "3,2,4,5"
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,0", "1,2,3,x", "1,2,3,4,5"])
-def test_wrong_shape_is_refused_by_the_command_line(text, capsys):
-    with pytest.raises(SystemExit):
-        program.arguments(["--shapes", text])
-    assert "argument --shapes" in capsys.readouterr().err
+def test_operations_and_bytes_of_a_case_worked_by_hand():
+    lstm = cases.Case("LSTM", "inference", cases.Shape(T=2, B=3, I=5, H=7))
+    assert lstm.flop == 2 * (2 * 3) * (4 * 7) * (5 + 7)
+    assert lstm.bytes == 4 * (2 * 3 * 5 + 2 * 3 * 7 + 4 * 7 * (5 + 7) + 2 * 4 * 7)
+    training = cases.Case("LSTM", "training", lstm.shape, "bfloat16")
+    assert training.flop == 3 * lstm.flop
+    assert training.bytes == lstm.bytes
 
 
-def row(cell, step, median):
-    ratio = {"low": median - 0.25, "median": median, "high": median + 0.25}
-    ms = {"torch": 1.23456 * median, "fastrnn": 1.23456}
-    return {
-        "cell": cell, "pass": step, "shape": "3,2,4,5", "iterations": 9, "ms": ms, "ratio": ratio
-    }  # fmt: skip
+def test_sweeps_vary_one_size_through_the_base():
+    for axis in cases.SWEEPS:
+        shapes = cases.suite(axis)
+        assert cases.SWEEP_BASE in shapes
+        for shape in shapes:
+            others = set("TBIH") - {axis}
+            assert all(getattr(shape, name) == getattr(cases.SWEEP_BASE, name) for name in others)
 
 
-RESULTS = {
-    "machine": {
-        "cpu": "A CPU", "cores": 2, "isa": "avx2", "threads": 1, "dtype": "float32",
-        "torch": "2.13.0", "fastrnn": "0.1.0", "commit": "abc", "date": "2026-01-31",
-        "load_average": 0.25,
-    },
-    "rows": [row("GRU", "inference", 2000.0), row("GRU", "training", 0.5)],
-}  # fmt: skip
+def test_engines_that_cannot_run_are_left_out_with_the_reason(monkeypatch):
+    monkeypatch.setattr(worker, "engine", fake_engine)
+    started, found = worker.start(list(FAKES), threads=3)
+    assert set(FAKES) - set(started) == {"Keras JAX", "torch.compile"}
+    assert "a-package-that-is-not-there is not installed" in found["Keras JAX"]["unavailable"]
+    assert "[bench]" in found["Keras JAX"]["unavailable"]
+    assert found["torch.compile"]["unavailable"] == "Unavailable: does not start on 3"
+    assert found["torch.nn"] == {"version": f"torch {torch.__version__}"}
 
 
-def test_markdown_shows_losses_as_plainly_as_wins():
-    facts, _, _, _, line = report.markdown(RESULTS).splitlines()
-    assert facts.startswith("A CPU, 2 cores, avx2, 1 thread, float32; torch 2.13.0, fastrnn 0.1.0")
-    assert line == (
-        "| 3,2,4,5 | GRU | 2469 | 1.23 | 2000.00 (1999.75 to 2000.25) "
-        "| 0.617 | 1.23 | 0.50 (0.25 to 0.75) slower |"
-    )
+@pytest.mark.parametrize("step", cases.PASSES)
+def test_engines_that_fail_a_case_become_notes_and_the_others_are_timed(monkeypatch, step):
+    monkeypatch.setattr(worker, "engine", fake_engine)
+    started, _ = worker.start(list(FAKES), threads=1)
+    limits = {"budget_s": 0, "min_iterations": 2}
+    row = worker.measure(started, tiny(step=step, cell="LSTM").case, limits)
+    inference = step == "inference"
+    timed = {"torch.nn", "fastrnn", "OpenVINO"} | ({"ONNX Runtime"} if inference else set())
+    assert set(row["ms"]) == timed
+    assert set(row["torch_over"]) == timed - {"torch.nn"}
+    assert set(row["over_fastrnn"]) == timed - {"fastrnn"}
+    assert row["notes"].pop("OpenVINO") == "ran as it is"
+    assert "differs from torch.nn's" in row["notes"].pop("oneDNN")
+    assert row["notes"].pop("JAX scan") == "RuntimeError: no such kernel"
+    assert row["notes"] == ({} if inference else {"ONNX Runtime": "does inference only"})
 
 
-PAGE = "before\n<!-- a:begin -->\n{}<!-- a:end -->\nafter\n"
+@pytest.mark.parametrize("name", [TORCH, FASTRNN])
+def test_a_table_without_both_sides_is_refused(monkeypatch, name):
+    monkeypatch.setitem(FAKES, name, Wrong)
+    engines = {each: FAKES[each]() for each in (TORCH, FASTRNN)}
+    with pytest.raises(RuntimeError, match=f"not timed: {name}: ValueError: GRU"):
+        worker.measure(engines, tiny().case, {"budget_s": 0, "min_iterations": 2})
 
 
-def test_table_goes_between_its_marks_and_nowhere_else(tmp_path):
-    page = tmp_path / "README.md"
-    page.write_text(PAGE.format("old\n"))
-    readme.put(page, "a", "new\nlines\n")
-    assert page.read_text() == PAGE.format("new\nlines\n")
-    assert readme.split(page.read_text(), "a")[1] == "new\nlines\n"
+def test_every_engine_has_its_file():
+    assert set(ENGINES) == set(FAKES)
+    for name in ENGINES:
+        assert engine(name).packages
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "<!-- a:end -->\n<!-- a:begin -->\n", PAGE * 2, PAGE.replace("a:", "b:")],
-    ids=["none", "reversed", "twice", "another"],
-)
-def test_page_without_the_marks_is_left_alone(tmp_path, text):
-    page = tmp_path / "README.md"
-    page.write_text(text)
-    with pytest.raises(ValueError, match="once each"):
-        readme.put(page, "a", "new\n")
-    assert page.read_text() == text
+def test_cores_are_picked_before_their_second_threads(tmp_path):
+    # Two cores with two threads each: 0 and 1 are one core, 2 and 3 the other.
+    for processor in range(4):
+        folder = tmp_path / f"cpu{processor}" / "topology"
+        folder.mkdir(parents=True)
+        first = processor // 2 * 2
+        text = f"{first}-{first + 1}\n" if processor < 2 else f"{first},{first + 1}\n"
+        (folder / "thread_siblings_list").write_text(text)
+    picked = [cores.pick({0, 1, 2, 3}, count, tmp_path) for count in (1, 2, 3, 4)]
+    assert picked == [{0}, {0, 2}, {0, 1, 2}, {0, 1, 2, 3}]
+    assert cores.pick({1, 3}, 2, tmp_path) == {1, 3}
+    assert cores.pick({5, 7}, 1, tmp_path) == {5}
 
 
-def test_program_times_reports_and_reads_its_own_results(tmp_path, monkeypatch, capsys):
-    page, kept, asked = (tmp_path / name for name in ("README.md", "kept.json", "asked.json"))
-    page.write_text(readme.README.read_text())
-    monkeypatch.setattr(readme, "README", page)
-    monkeypatch.setattr(program, "README_RESULTS", kept)
-    monkeypatch.setattr(program, "interleave", few_iterations)
-    program.main(["--quick", "--shapes", str(TINY), "--readme", "--json", str(asked)])
-    results = json.loads(asked.read_text())
-    assert kept.read_text() == asked.read_text()
-    assert len(results["rows"]) == len(cases.CELLS) * len(cases.PASSES)
-    assert results["machine"]["threads"] == 1
-    assert readme.split(page.read_text(), program.TABLE)[1] == report.markdown(results)
-
-    printed = capsys.readouterr().out.splitlines()
-    program.main(["--from", str(asked)])
-    assert capsys.readouterr().out.splitlines() == printed[-len(results["rows"]) - 1 :]
+def test_stream_rate_counts_three_arrays(monkeypatch):
+    monkeypatch.setattr(peak, "STREAM_ELEMENTS", 1000)
+    monkeypatch.setattr(peak.time, "perf_counter", iter(range(100)).__next__)
+    assert peak.stream_rate() == 3 * 4 * 1000
 
 
-def few_iterations(variants, **_):
-    return timing.interleave(variants, budget_s=0, min_iterations=2)
+def test_flop_rate_adds_the_threads_up(monkeypatch):
+    from fastrnn import _C
 
-
-def test_readme_table_is_made_from_the_results_kept_beside_the_program():
-    shown = readme.split(readme.README.read_text(), program.TABLE)[1]
-    if program.README_RESULTS.exists():
-        assert shown == report.markdown(json.loads(program.README_RESULTS.read_text()))
-    else:
-        assert shown == "Not measured yet.\n"
+    monkeypatch.setattr(_C, "fma_rate", lambda: 2.5)
+    assert peak.flop_rate(3) == 7.5

@@ -60,6 +60,8 @@ struct KernelTable {
   // Element-wise sigmoid and tanh, so that tests can measure their error.
   void (*sigmoid)(const T* x, T* y, int64_t n);
   void (*tanh)(const T* x, T* y, int64_t n);
+  // Multiply-adds on registers; returns the operations done. Begins with *value and changes it.
+  int64_t (*fma_loop)(int64_t rounds, T* value);
 };
 
 // Between float32 and a type that is only stored. NaN stays NaN; narrowing rounds to nearest, ties

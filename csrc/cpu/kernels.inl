@@ -12,6 +12,7 @@
 #include "../cells.h"
 #include "gemm.inl"
 #include "half.inl"
+#include "peak.inl"
 #include "recurrence.inl"
 #include "single_step.inl"
 
@@ -57,7 +58,8 @@ constexpr KernelTable<T> make_table() {
           weight_gradient<T>,
           weight_gradient_scratch<T>,
           sigmoid_array<T>,
-          tanh_array<T>};
+          tanh_array<T>,
+          fma_loop<T>};
 }
 
 constexpr Kernels kKernels = {

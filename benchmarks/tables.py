@@ -1,0 +1,73 @@
+"""The Markdown table of the README and the rows of the page, both from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.cases import PASSES
+from benchmarks.engines import FASTRNN, TORCH
+from benchmarks.report import (
+    Row,
+    best_rival,
+    facts_text,
+    ms_text,
+    ratio_text,
+)
+
+COLUMNS = ("torch ms", "fastrnn ms", "torch / fastrnn (quartiles)", "best rival / fastrnn")
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """One line per shape and cell, inference beside training: float32 on one thread."""
+    rows = [
+        row
+        for row in results["rows"]
+        if "shapes" in row["suites"] and (row["threads"], row["dtype"]) == (1, "float32")
+    ]
+    titles = " | ".join(f"{step}: {' | '.join(COLUMNS)}" for step in PASSES)
+    lines = [
+        f"{facts_text(results['machine'])}. One thread, float32. {rivals_text(results)}",
+        "",
+        f"| T,B,I,H | cell | {titles} |",
+        "|---|---|" + "--:|--:|:--|:--|" * len(PASSES),
+    ]
+    lines += [
+        f"| {shape} | {cell} | {' | '.join(_cells(steps))} |"
+        for (shape, cell), steps in pairs(rows).items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def pairs(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Row]]:
+    """The rows by shape and cell, then by pass."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row["shape"], row["cell"]), {})[row["pass"]] = row
+    return found
+
+
+def rivals_text(results: Mapping[str, Any]) -> str:
+    """Which engines the best rival is the best of, and which were left out."""
+    engines = results["engines"]
+    ran = [f"{name} ({each['version']})" for name, each in engines.items() if _is_rival(name, each)]
+    missing = [name for name, each in engines.items() if "unavailable" in each]
+    text = f"Rivals: {', '.join(ran)}."
+    return f"{text} Left out: {', '.join(missing)}." if missing else text
+
+
+def _is_rival(name: str, found: Mapping[str, str]) -> bool:
+    return name != FASTRNN and "unavailable" not in found
+
+
+def _cells(steps: Mapping[str, Row]) -> Iterable[str]:
+    for step in PASSES:
+        if step not in steps:
+            yield from ("",) * len(COLUMNS)
+            continue
+        row = steps[step]
+        rival = best_rival(row)
+        yield ms_text(row["ms"][TORCH])
+        yield ms_text(row["ms"][FASTRNN])
+        yield ratio_text(row["torch_over"][FASTRNN])
+        yield f"{rival} {ratio_text(row['over_fastrnn'][rival])}"
