@@ -134,8 +134,11 @@ def time_cases(tree: Path, name: str, expression: str) -> Times:
     """Runs the cases once."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.json"
-        options = ["-q", "-p", "no:cacheprovider", f"--benchmark-json={results}", "-k", expression]
-        done = python(tree, "-m", "pytest", CASES, *options)
+        options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin"]
+        options += [f"--benchmark-json={results}", "-k", expression]
+        # Other plugins are no part of what is timed.
+        plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = python(tree, "-m", "pytest", CASES, *options, **plugins)
         if done.returncode == 5:  # pytest's own code: no test was selected
             raise CompareError(f"no case of {CASES} fits {expression!r}.")
         if done.returncode:

@@ -146,7 +146,7 @@ def test_interrupt_leaves_nothing(repository, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compare, "time_cases", interrupted)
-    with pytest.raises(SystemExit, match="^Interrupted"):
+    with pytest.raises(SystemExit, match="Interrupted"):
         main(repository, commit, commit)
     assert repository.worktrees() == 1
 
