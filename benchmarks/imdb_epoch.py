@@ -10,7 +10,8 @@ no recurrent layer can go below there.
 Each engine runs in processes of its own, bound to as many cores as it may use threads, one engine
 after the other in an order shuffled anew in each round. The first epoch is not timed (JAX compiles
 in it). A round gives the median of its epochs; the figures are medians of rounds, with quartiles,
-and ratios are of the same round. Before anything is reported the losses are compared: torch.nn and
+and ratios are of the same round. CPU seconds, of all threads, tell how far to trust them: where one
+thread's CPU time is less than the time that passed, something else had the core. Before anything is reported the losses are compared: torch.nn and
 fastrnn start from the same weights with the same batches, so they must agree.
 """
 
@@ -41,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 LOSS_TOLERANCE = 1e-3  # mean losses drift apart by the order of float32 sums alone, by far less
 
 Row = dict[str, Any]
-"""One cell and number of threads: `seconds` by engine and `ratio` by rival, as spreads."""
+"""One cell and number of threads: `seconds` by engine and `ratio` by rival are spreads."""
 
 
 def installed() -> tuple[str, ...]:
@@ -112,6 +113,10 @@ def make_row(cell: str, threads: int, rounds: Sequence[Mapping[str, Mapping[str,
         "rounds": len(rounds),
         "losses": {engine: rounds[0][engine][cell]["losses"] for engine in seconds},
         "seconds": {engine: asdict(Spread.of(values)) for engine, values in seconds.items()},
+        "cpu_seconds": {
+            engine: median(median(each[engine][cell]["cpu_seconds"]) for each in rounds)
+            for engine in seconds
+        },
         "ratio": {engine: asdict(Spread.of(values)) for engine, values in ratios.items()},
     }
 
@@ -126,6 +131,7 @@ def lines(row: Row) -> list[str]:
     table = []
     for engine, seconds in row["seconds"].items():
         text = f"{row['threads']:7} {row['cell']:5}{engine:10} {spread_text(seconds):26}"
+        text += f"{row['cpu_seconds'][engine]:7.3f} "
         if engine in row["ratio"]:
             ratio = row["ratio"][engine]
             text += f" {spread_text(ratio):26}"
@@ -136,7 +142,7 @@ def lines(row: Row) -> list[str]:
 
 
 HEADER = (
-    f"{'threads':7} {'cell':5}{'engine':10} {'s per epoch (quartiles)':26} engine / fastrnn"
+    f"{'threads':7} {'cell':5}{'engine':10} {'s per epoch (quartiles)':26}{'CPU s':>7}  engine / fastrnn"
     " (quartiles)"
 )
 
@@ -159,12 +165,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     shuffle = random.Random(0)
     for threads in options.threads:
         rounds = []
-        for _ in range(options.rounds):
-            order = shuffle.sample(engines, len(engines))
-            found = {
-                name: run_job(Job(name, cells, threads, options.sequences, options.epochs))
-                for name in order
-            }
+        for number in range(1, options.rounds + 1):
+            found = {}
+            for name in shuffle.sample(engines, len(engines)):
+                print(f"{threads} threads, round {number}: {name}", file=sys.stderr, flush=True)
+                job = Job(name, cells, threads, options.sequences, options.epochs)
+                found[name] = run_job(job)
             rounds.append({name: found[name] for name in engines})
             check_losses(rounds[-1])
         rows = [make_row(cell, threads, rounds) for cell in cells]

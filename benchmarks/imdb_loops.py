@@ -34,10 +34,29 @@ class Job:
 
 
 class Result(TypedDict):
-    """Seconds of each timed epoch, and the mean loss of each epoch, with that of the warm-up."""
+    """Of each timed epoch: seconds, and those of CPU time on all threads; mean losses of all."""
 
     seconds: list[float]
+    cpu_seconds: list[float]
     losses: list[float]
+
+
+class Clock:
+    """Marks the bounds of epochs, in seconds that pass and in those that the CPU works."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[float, float]] = []
+
+    def mark(self) -> None:
+        self.marks.append((time.perf_counter(), time.process_time()))
+
+    def result(self, losses: list[float]) -> Result:
+        """The epochs but the first, that warms up; each has a mark at its begin and its end."""
+        pairs = list(zip(self.marks[2::2], self.marks[3::2], strict=True))
+        seconds, cpu_seconds = (
+            [end[kind] - begin[kind] for begin, end in pairs] for kind in range(2)
+        )
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses}
 
 
 def data(sequences: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,12 +108,12 @@ def torch_epochs(job: Job, cell: str) -> Result:
             losses.append(loss.detach())
         return torch.stack(losses).mean().item()
 
-    result = Result(seconds=[], losses=[epoch()])
-    for _ in range(job.epochs):
-        before = time.perf_counter()
-        result["losses"].append(epoch())
-        result["seconds"].append(time.perf_counter() - before)
-    return result
+    clock, losses = Clock(), []
+    for _ in range(1 + job.epochs):
+        clock.mark()
+        losses.append(epoch())
+        clock.mark()
+    return clock.result(losses)
 
 
 def keras_epochs(job: Job, cell: str) -> Result:
@@ -114,10 +133,10 @@ def keras_epochs(job: Job, cell: str) -> Result:
     )
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=loss)
-    begins, ends = [], []
-    clock = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: begins.append(time.perf_counter()),
-        on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()),
+    clock = Clock()
+    bounds = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: clock.mark(),
+        on_epoch_end=lambda epoch, logs: clock.mark(),
     )
     history = model.fit(
         ids.astype("int32"),
@@ -125,10 +144,9 @@ def keras_epochs(job: Job, cell: str) -> Result:
         batch_size=BATCH,
         epochs=1 + job.epochs,
         verbose=0,
-        callbacks=[clock],
+        callbacks=[bounds],
     )
-    seconds = [end - begin for begin, end in zip(begins[1:], ends[1:], strict=True)]
-    return {"seconds": seconds, "losses": history.history["loss"]}
+    return clock.result(history.history["loss"])
 
 
 def run(job: Job) -> dict[str, Result]:

@@ -37,9 +37,9 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks.__main__ import DTYPES, shape
-from benchmarks.cases import CELLS, IMPLEMENTATIONS, SHAPES, Shape
-from benchmarks.memory_step import Step
+from benchmarks.__main__ import shape
+from benchmarks.cases import CELLS, SHAPES, Shape
+from benchmarks.memory_step import ENGINES, Step
 from benchmarks.report import machine, save
 
 MALLOC = {
@@ -108,7 +108,7 @@ def run_step(step: Step, threads: int) -> dict[str, int]:
 
 def measure(cell: str, shape: Shape, dtype: torch.dtype, threads: int, repeats: int) -> Row:
     """One row of the results."""
-    steps = {engine: Step(engine, cell, shape, dtype) for engine in IMPLEMENTATIONS}
+    steps = {engine: Step(engine, cell, shape, dtype) for engine in ENGINES}
     runs: dict[str, list[dict[str, int]]] = {engine: [] for engine in steps}
     for _ in range(repeats):
         for engine, step in steps.items():
@@ -153,7 +153,7 @@ def line(row: Mapping[str, Any]) -> str:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measures all that is asked for and prints each row as it is done."""
     torch.set_num_threads(options.threads)
-    dtype = DTYPES[options.dtype]
+    dtype = getattr(torch, options.dtype)
     results: dict[str, Any] = {"machine": machine(dtype), "malloc": MALLOC, "rows": []}
     for name, value in results["machine"].items():
         print(f"{name:14}{value}")
@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,B,I,H")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     threads = range(1, (os.cpu_count() or 1) + 1)
     parser.add_argument("--threads", type=int, choices=threads, default=1, metavar="N")
     parser.add_argument("--repeats", type=int, default=3, help="processes per figure (default: 3)")

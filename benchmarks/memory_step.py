@@ -19,8 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import IMPLEMENTATIONS, Shape
+import fastrnn
+from benchmarks.cases import Shape
 
+ENGINES = {"torch": nn, "fastrnn": fastrnn}
 TINY = Shape(2, 2, 2, 2)
 KIB = 1024
 PR_SET_THP_DISABLE = 41
@@ -44,7 +46,7 @@ class Step:
 
     def __post_init__(self) -> None:
         T, B, I, H = (getattr(self.shape, name) for name in "TBIH")  # noqa: E741
-        self.module = getattr(IMPLEMENTATIONS[self.engine], self.cell)(I, H, dtype=self.dtype)
+        self.module = getattr(ENGINES[self.engine], self.cell)(I, H, dtype=self.dtype)
         self.input = torch.randn(T, B, I, dtype=self.dtype, requires_grad=True)
         count = 2 if self.cell == "LSTM" else 1
         self.states = tuple(torch.zeros(1, B, H, dtype=self.dtype) for _ in range(count))

@@ -26,12 +26,14 @@ def test_torch_and_fastrnn_learn_the_same_in_the_same_loop():
     for cell, result in results["fastrnn"].items():
         losses = result["losses"]
         assert losses == pytest.approx(results["torch"][cell]["losses"], abs=1e-5)
-        assert len(result["seconds"]) == 2 and len(losses) == 3
+        assert (len(result["seconds"]), len(result["cpu_seconds"]), len(losses)) == (2, 2, 3)
+        assert all(0 < cpu for cpu in result["cpu_seconds"])
         assert len(set(losses)) == 3, "nothing was learnt"
 
 
 def result(seconds, loss=0.5):
-    return {"GRU": {"seconds": seconds, "losses": [loss] * (1 + len(seconds))}}
+    losses = [loss] * (1 + len(seconds))
+    return {"GRU": {"seconds": seconds, "cpu_seconds": [0.25] * len(seconds), "losses": losses}}
 
 
 @pytest.mark.parametrize("loss", [0.52, float("nan")])
@@ -47,6 +49,7 @@ def test_ratios_are_of_the_same_round():
         {"torch": result([40.0]), "fastrnn": result([20.0]), "floor": result([10.0])},
     ]
     row = imdb_epoch.make_row("GRU", 1, rounds)
+    assert row["cpu_seconds"] == {"torch": 0.25, "fastrnn": 0.25, "floor": 0.25}
     assert row["seconds"]["torch"] == vars(Spread(13.0, 22.0, 31.0))
     assert row["ratio"] == {
         "torch": vars(Spread(2.0, 2.0, 2.0)),
@@ -60,8 +63,10 @@ def test_lines_name_the_rivals_that_win_but_not_the_floor():
         | {"floor": result([0.5])}
     ] * 2
     torch, ours, keras, floor = imdb_epoch.lines(imdb_epoch.make_row("GRU", 2, rounds))
-    assert torch.split() == "2 GRU torch 3.000 (3.000 to 3.000) 1.500 (1.500 to 1.500)".split()
-    assert ours.split() == "2 GRU fastrnn 2.000 (2.000 to 2.000)".split()
+    assert (
+        torch.split() == "2 GRU torch 3.000 (3.000 to 3.000) 0.250 1.500 (1.500 to 1.500)".split()
+    )
+    assert ours.split() == "2 GRU fastrnn 2.000 (2.000 to 2.000) 0.250".split()
     assert keras.split()[-6:] == "(0.500 to 0.500) fastrnn is slower".split()
     assert floor.endswith("0.250 (0.250 to 0.250)")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks import memory
-from benchmarks.cases import CELLS, IMPLEMENTATIONS, Shape
-from benchmarks.memory_step import Step
+from benchmarks.cases import CELLS, Shape
+from benchmarks.memory_step import ENGINES, Step
 
 HELD = {"RNN": 0, "LSTM": 5, "GRU": 4}
 
@@ -81,7 +81,7 @@ def test_program_measures_reports_and_writes_json(tmp_path, monkeypatch, capsys)
     assert (row["cell"], row["shape"]) == ("GRU", shape)
     assert row["held"]["fastrnn"]["beside_output"] == HELD["GRU"]
     for field in ("held", "peak_mib", "kept_mib"):
-        assert set(row[field]) == set(IMPLEMENTATIONS)
+        assert set(row[field]) == set(ENGINES)
     least = 4 * 20 * 16 * 32 * (HELD["GRU"] + 1) / memory.MIB
     assert least < row["peak_mib"]["fastrnn"] < least + 2
     assert row["ratio"] == 3 / row["peak_mib"]["fastrnn"]
@@ -90,7 +90,7 @@ def test_program_measures_reports_and_writes_json(tmp_path, monkeypatch, capsys)
 
 @pytest.mark.parametrize(("fastrnn", "verdict"), [(9.0, "3.0 MiB more"), (6.05, ""), (3.0, "")])
 def test_line_says_where_fastrnn_needs_more(fastrnn, verdict):
-    held = {engine: {"with_output": 2.0, "beside_output": 1.0} for engine in IMPLEMENTATIONS}
+    held = {engine: {"with_output": 2.0, "beside_output": 1.0} for engine in ENGINES}
     row = {
         "cell": "RNN", "shape": "1,2,3,4", "held": held, "results_mib": 1.5,
         "peak_mib": {"torch": 6.0, "fastrnn": fastrnn},
