@@ -11,8 +11,9 @@ Each engine runs in processes of its own, bound to as many cores as it may use t
 after the other in an order shuffled anew in each round. The first epoch is not timed (JAX compiles
 in it). A round gives the median of its epochs; the figures are medians of rounds, with quartiles,
 and ratios are of the same round. CPU seconds, of all threads, tell how far to trust them: where one
-thread's CPU time is less than the time that passed, something else had the core. Before anything is reported the losses are compared: torch.nn and
-fastrnn start from the same weights with the same batches, so they must agree.
+thread's are fewer than the seconds that passed, something else had the core. Before anything is
+reported the losses are compared: torch.nn and fastrnn start from the same weights with the same
+batches, so they must agree.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def lines(row: Row) -> list[str]:
 
 
 HEADER = (
-    f"{'threads':7} {'cell':5}{'engine':10} {'s per epoch (quartiles)':26}{'CPU s':>7}  engine / fastrnn"
-    " (quartiles)"
+    f"{'threads':7} {'cell':5}{'engine':10} {'s per epoch (quartiles)':26}{'CPU s':>7}  "
+    "engine / fastrnn (quartiles)"
 )
 
 
