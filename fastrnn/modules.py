@@ -195,9 +195,10 @@ class RNN(_Recurrent):
     errors are those of `torch.nn.RNN`. Deliberate difference: as with `torch.nn.LSTM`, the output
     must not be changed in place before backward, which raises RuntimeError then.
 
-    The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
+    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
+    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
+    place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -264,9 +265,10 @@ class GRU(_Recurrent):
     `torch.nn.LSTM`, the output must not be changed in place before backward, which raises
     RuntimeError then.
 
-    The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
+    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
+    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
+    place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -322,9 +324,10 @@ class LSTM(_Recurrent):
     Parameters, their names and first values, `state_dict`, results and errors are those of
     `torch.nn.LSTM`. Deliberate difference: no projections (`proj_size`) yet.
 
-    The kernels run float32 and float64 on the CPU. Other devices and dtypes, packed sequences,
-    autocast and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
+    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
+    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
+    place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.

@@ -12,6 +12,8 @@ from cases import MODES, evaluate, pair
 from tolerances import distance
 from torch import Tensor
 
+from fastrnn.ops import KERNEL_DTYPES
+
 Evaluation = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 # (T, B, I, H): the regimes of the CPU kernels, and hidden sizes around their vector widths.
@@ -97,7 +99,7 @@ def same_bits(first: Evaluation, second: Evaluation) -> bool:
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize("shape", [(20, 64, 16, 32), (5, 3, 20, 300), (30, 1, 20, 200)])
 @pytest.mark.parametrize("mode", MODES)
 def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype, isa):
@@ -111,12 +113,13 @@ def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype,
         assert same_bits(once, tensors_of(module, input)), threads
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(20, 37, 16, 8), (10, 37, 16, 48), (4, 37, 20, 300)])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_row_does_not_depend_on_its_batch(mode, shape, isa):
+def test_a_row_does_not_depend_on_its_batch(mode, shape, dtype, isa):
     steps, batch, inputs, hidden = shape
-    module, _ = pair(mode, inputs, hidden)
-    input = torch.randn(steps, batch, inputs)
+    module, _ = pair(mode, inputs, hidden, dtype=dtype)
+    input = torch.randn(steps, batch, inputs, dtype=dtype)
     (whole, *_), _ = evaluate(module, input)
     for rows in (slice(0, 5), slice(3, 36), slice(20, 21)):
         (part, *_), _ = evaluate(module, input[:, rows])

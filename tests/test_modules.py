@@ -216,12 +216,21 @@ def test_packed_sequences_run_as_torch(mode, kernel_calls):
 def test_other_devices_and_autocast_run_as_torch(mode, kernel_calls):
     ours, theirs = pair(mode, 5, 6)
     input = torch.randn(4, 3, 5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual, expected = ours(input), theirs(input)
-    assert actual[0].dtype == expected[0].dtype
-    assert torch.equal(actual[0], expected[0])
-    meta = ours.to("meta")(input.to("meta"))
-    assert meta[0].shape == expected[0].shape
+    outputs = []
+    for module in (ours, theirs):
+        try:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                outputs.append(module(input)[0])
+        except RuntimeError as error:  # torch's LSTM where the CPU has no bfloat16 instructions
+            outputs.append(str(error))
+    if isinstance(outputs[1], str):
+        assert outputs[0] == outputs[1]
+    else:
+        assert outputs[0].dtype == outputs[1].dtype
+        assert torch.equal(*outputs)
+    half = torch.bfloat16
+    meta = ours.to("meta", half)(input.to("meta", half))
+    assert meta[0].shape == (4, 3, 6)
     assert kernel_calls == []
 
 

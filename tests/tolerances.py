@@ -26,6 +26,10 @@ TOLERANCES = {
         1e-5, "100 roundings of 6e-8 in each of two implementations that order sums differently"
     ),
     torch.float64: Tolerance(1e-12, "as for float32: thousands of roundings of 1e-16"),
+    torch.bfloat16: Tolerance(
+        1.2e-2, "one rounding of 2^-8 of the result, and of what backward reads; against float64"
+    ),
+    torch.float16: Tolerance(1.5e-3, "as for bfloat16, of 2^-11"),
 }
 
 
