@@ -7,15 +7,21 @@
 #include <cstdint>
 
 #include "../layer.h"
+#include "denormals.h"
 #include "team.h"
 
 namespace fastrnn {
 
 // body(begin, end) over parts of [0, n), at least `grain` long but the last, on torch's threads; in
-// this thread when there is no more than one part or a parallel region is open already.
+// this thread when there is no more than one part or a parallel region is open already. Subnormal
+// numbers are flushed inside body, on every thread alike.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, const Body& body) {
-  if (n > 0) torch::stable::parallel_for(0, n, grain, body);
+  if (n <= 0) return;
+  torch::stable::parallel_for(0, n, grain, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
+    body(begin, end);
+  });
 }
 
 // Threads share the batch: body(part) with all units of at least `grain` rows.
