@@ -80,8 +80,9 @@ class ForwardChunk {
     const int64_t first = layer_.direction.first_time(step, end);
     for (int64_t t = 0; t < end - step; ++t) {
       const int64_t row = (first + t) * B + begin_;
-      for (int64_t r = 0; r < rows_; ++r) {
-        narrow(part_.output + (t * rows_ + r) * H, H,
+      const int64_t runs = layer_.output_stride == H ? 1 : rows_, n = states() / runs;
+      for (int64_t r = 0; r < runs; ++r) {
+        narrow(part_.output + t * states() + r * n, n,
                layer_.output + (row + r) * layer_.output_stride);
       }
       if (!part_.reserve) continue;
