@@ -128,6 +128,8 @@ class _Recurrent(nn.RNNBase):
             input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 input = dropout(input, self.dropout)
+        if count == 1:  # a view costs autograd less than a stack of one
+            return input, tuple(state.unsqueeze(0) for state in finals[0])
         return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))
 
     def _runs_at_once(self, input: Any, states: tuple[Any, ...], weights: list[Any]) -> bool:

@@ -107,6 +107,43 @@ def test_plan_fills_vectors():
     assert plan(H=8, vector_bytes=32)["rows_per_vector"] == 1
 
 
+def test_plan_reads_the_weights_of_a_single_step_where_they_are():
+    assert plan(T=1)["single_step"] and not plan(T=2)["single_step"]
+    assert plan(T=1, B=4)["in_place"] and not plan(T=1, B=5)["in_place"]
+
+
+def test_plan_takes_the_input_product_of_a_single_row_first():
+    assert plan(T=100, B=2)["projected_steps"] == 0
+    assert plan(T=100, B=1, H=128)["projected_steps"] == 64
+    assert plan(T=10, B=1, H=128)["projected_steps"] == 10
+    assert plan(T=100, B=1, H=100_000)["projected_steps"] == 1
+
+
+def test_plan_widens_the_panels_of_a_single_row_where_that_pads_little():
+    widths = {
+        (mode, H): plan(mode, B=1, H=H)["vectors_per_gate"]
+        for mode in ("RNN_TANH", "LSTM", "GRU")
+        for H in (16, 40, 64, 512)
+    }
+    assert [widths["RNN_TANH", H] for H in (16, 40, 64, 512)] == [1, 4, 4, 8]
+    assert [widths["LSTM", H] for H in (16, 40, 64, 512)] == [1, 1, 2, 2]
+    assert [widths["GRU", H] for H in (16, 40, 64, 512)] == [1, 1, 4, 4]
+
+
+def test_plan_lets_threads_share_units_where_rows_are_few_and_steps_long():
+    assert plan(B=1, H=512, threads=2)["unit_parts"] == 2
+    assert plan(B=1, H=32, threads=2)["unit_parts"] == 1
+    assert plan(B=2, H=512, threads=2)["unit_parts"] == 1
+    assert plan(B=1, H=512, threads=1)["unit_parts"] == 1
+    assert plan(T=1, B=64, H=512, threads=4)["unit_parts"] == 4
+    assert plan(T=1, B=0, threads=4)["unit_parts"] == 1
+
+
+def test_plan_spares_memory_where_weights_outweigh_gradients():
+    assert plan(T=25, B=32, I=1024, H=1024)["backward_steps"] == 25
+    assert plan(T=100, B=64, I=100, H=128)["backward_steps"] < 100
+
+
 def test_plan_gives_a_thread_no_crumbs():
     assert plan(T=1, H=8)["rows_per_thread"] > 64
     assert plan(T=100, H=512)["rows_per_thread"] == 1

@@ -109,8 +109,6 @@ class BackwardArrays<E, true> {
     layer.row_block = whole.row_block;
     layer.rows_per_vector = whole.rows_per_vector;
     layer.panel_vectors = whole.panel_vectors;
-    layer.weights = whole.weights;
-    layer.in_place = whole.in_place;
     layer.wants_grad_hx = whole.wants_grad_hx;
     layer.grad_sums = whole.grad_sums;
     layer.hx = widened_state(memory, whole.hx);

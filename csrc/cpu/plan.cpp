@@ -89,6 +89,9 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);
   plan.backward_steps = std::min(T, std::max<int64_t>(1, rows / std::max<int64_t>(B, 1)));
+  // Where the weights are larger than all gradients of the sums, memory is spared by packing one
+  // matrix of them at a time.
+  if (T * B * row_bytes <= weight_bytes) plan.backward_steps = T;
   plan.rows_per_thread = items_per_thread(T * step_flop);
   return plan;
 }

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <optional>
 
 #include "backward_arrays.h"
 #include "kernels.h"
@@ -100,43 +102,73 @@ struct Backward {
   }
 
   // add: to what the chunks before it gave; else the gradients are written.
-  void to_input_weights(bool add) const {
+  void to_weights(bool add) const {
+    std::array<WeightGradient<T>, 3> all;
+    size_t count = 0;
     const auto [T_, B, I, H] = layer.shape;
-    const Sequence<const T> operand{input.at(first_time(), 0), input.step_stride, input.row_stride};
-    to_weights({layer.grad_sums, stride(), operand, B, rows(), columns(), I, input_rotation(),
-                gradients.weight_ih, gradients.bias_ih, add, nullptr});
-  }
-
-  // h_prev is hx at step 0 and the output of the step before at all others.
-  void to_hidden_weights(bool add) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H;
-    const int64_t begin = std::max<int64_t>(layer.begin, 1);
-    if (begin < layer.end) {
-      const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
-      to_hidden_weights(begin, layer.end, layer.output + before * B * H, add);
+    if (gradients.weight_ih || gradients.bias_ih) {
+      const Sequence<const T> x{input.at(first_time(), 0), input.step_stride, input.row_stride};
+      all[count++] = {layer.grad_sums,
+                      stride(),
+                      x,
+                      B,
+                      rows(),
+                      columns(),
+                      I,
+                      input_rotation(),
+                      gradients.weight_ih,
+                      gradients.bias_ih,
+                      add,
+                      nullptr};
     }
-    if (layer.begin == 0) to_hidden_weights(0, 1, layer.hx, add || begin < layer.end);
+    if (gradients.weight_hh || gradients.bias_hh) {
+      // h_prev is hx at step 0 and the output of the step before at all others.
+      const int64_t begin = std::max<int64_t>(layer.begin, 1);
+      if (begin < layer.end) {
+        const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
+        all[count++] = hidden_gradient(begin, layer.end, layer.output + before * B * H, add);
+      }
+      if (layer.begin == 0) {
+        all[count++] = hidden_gradient(0, 1, layer.hx, add || begin < layer.end);
+      }
+    }
+    run(all.data(), count);
   }
 
  private:
-  void to_hidden_weights(int64_t begin, int64_t end, const T* h_prev, bool add) const {
+  WeightGradient<T> hidden_gradient(int64_t begin, int64_t end, const T* h_prev, bool add) const {
     const int64_t B = layer.shape.B, H = layer.shape.H;
     const int64_t offset = layer.direction.first_time(begin, end) - first_time();
-    const Sequence<const T> operand{h_prev, B * H, H};
-    to_weights({hidden_sums() + offset * B * stride(), stride(), operand, B, (end - begin) * B,
-                columns(), H, 0, gradients.weight_hh, gradients.bias_hh, add, nullptr});
+    return {hidden_sums() + offset * B * stride(),
+            stride(),
+            {h_prev, B * H, H},
+            B,
+            (end - begin) * B,
+            columns(),
+            H,
+            0,
+            gradients.weight_hh,
+            gradients.bias_hh,
+            add,
+            nullptr};
   }
 
-  // Threads share the rows of the gradient, not those of the sum: each element is one thread's.
-  void to_weights(const WeightGradient<T>& gradient) const {
-    const int64_t tile = kernels.gradient_rows, tiles = (gradient.M + tile - 1) / tile;
-    const int64_t grain = items_per_thread(2 * gradient.rows * gradient.N * tile);
-    parallel_for(tiles, grain, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin * tile, last = std::min(end * tile, gradient.M);
-      const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, gradient.N));
-      WeightGradient<T> part = gradient;
-      part.scratch = scratch;
-      kernels.weight_gradient(part, first, last);
+  // Threads share the rows of the gradients, not those of the sums: each element is one thread's.
+  void run(const WeightGradient<T>* all, size_t count) const {
+    const int64_t tile = kernels.gradient_rows, M = columns();
+    int64_t flop = 0, widest = 0;
+    for (size_t i = 0; i < count; ++i) {
+      flop += 2 * all[i].rows * all[i].N * tile;
+      widest = std::max(widest, all[i].N);
+    }
+    parallel_for((M + tile - 1) / tile, items_per_thread(flop), [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * tile, last = std::min(end * tile, M);
+      const Scratch<T> scratch(kernels.weight_gradient_scratch(last - first, widest));
+      for (size_t i = 0; i < count; ++i) {
+        WeightGradient<T> part = all[i];
+        part.scratch = scratch;
+        kernels.weight_gradient(part, first, last);
+      }
     });
   }
 };
@@ -151,13 +183,7 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
-  const Factor<E> weight_hh(weights.weight_hh, {columns, H, plan.hidden_panel * width},
-                            T_ > 1 || layer.wants_grad_hx, plan.in_place);
-  const Factor<E> weight_ih(weights.weight_ih, {columns, I, plan.input_panel * width},
-                            gradients.input, plan.in_place);
   const Scratch<T> grad_sums(plan.backward_steps * B * sums(mode) * H);
-  layer.weights = weight_hh.data();
-  layer.in_place = weight_hh.in_place();
   layer.row_block = plan.row_block;
   layer.rows_per_vector = plan.rows_per_vector;
   layer.panel_vectors = plan.hidden_panel;
@@ -169,13 +195,28 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   const bool same_bias = summed.bias_ih && summed.bias_hh && gates(mode) == sums(mode);
   if (same_bias) summed.bias_hh = nullptr;
   const Backward<T> chunk{kernels, plan, mode, arrays.chunk.layer, arrays.chunk.input, summed};
+  // From their first use to their last: where all steps are one chunk, one at a time.
+  std::optional<Factor<E>> weight_hh, weight_ih;
   for (int64_t begin, end = T_; end > 0 && B > 0; end = begin) {
     begin = std::max<int64_t>(0, end - plan.backward_steps);
     arrays.load(begin, end);
+    if (!weight_hh) {
+      weight_hh.emplace(weights.weight_hh, ColumnPanels{columns, H, plan.hidden_panel * width},
+                        T_ > 1 || layer.wants_grad_hx, plan.in_place);
+      arrays.chunk.layer.weights = weight_hh->data();
+      arrays.chunk.layer.in_place = weight_hh->in_place();
+    }
     chunk.recurrence();
-    if (summed.input) chunk.to_input(weight_ih);
-    if (summed.weight_ih || summed.bias_ih) chunk.to_input_weights(end < T_);
-    if (summed.weight_hh || summed.bias_hh) chunk.to_hidden_weights(end < T_);
+    if (begin == 0) weight_hh.reset();
+    if (summed.input) {
+      if (!weight_ih) {
+        weight_ih.emplace(weights.weight_ih, ColumnPanels{columns, I, plan.input_panel * width},
+                          true, plan.in_place);
+      }
+      chunk.to_input(*weight_ih);
+      if (begin == 0) weight_ih.reset();
+    }
+    chunk.to_weights(end < T_);
     arrays.store(begin, end);
   }
   if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);
