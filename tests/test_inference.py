@@ -220,3 +220,33 @@ def test_what_does_not_fit_is_refused_before_memory_is_touched(what):
     change, message = WRONG[what]
     with pytest.raises(RuntimeError, match=message):
         torch.ops.fastrnn._inference(*(arguments | change).values())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_opcheck(mode, batch_first):
+    module = pair(mode, 4, 5, num_layers=2, bidirectional=True)[0]
+    hx = states_like(module, 2)
+    states = list(hx) if isinstance(hx, tuple) else [hx]
+    weights = [weight.detach() for weight in module._flat_weights]
+    input = torch.randn(2, 2, 4)
+    arguments = (input, states, weights, MODES.index(mode), 2, True, batch_first)
+    torch.library.opcheck(torch.ops.fastrnn._inference.default, arguments)
+
+
+def test_compiles_in_one_graph_for_any_length_and_batch():
+    torch.compiler.reset()
+    module = fastrnn.LSTM(4, 6, num_layers=2, batch_first=True)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=True)
+    with torch.no_grad():
+        for batch, steps in ((2, 5), (3, 7), (9, 11)):
+            input = torch.randn(batch, steps, 4)
+            assert_matches(compiled(input), module(input), 0.0)
+
+
+def test_transforms_go_through_the_reference():
+    module, input = fastrnn.GRU(3, 4), torch.randn(6, 5, 2, 3)
+    with torch.no_grad():
+        mapped = torch.func.vmap(lambda x: module(x)[0])(input)
+        for x, output in zip(input, mapped, strict=True):
+            assert_matches(output, module(x)[0])
