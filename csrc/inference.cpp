@@ -17,7 +17,7 @@ namespace {
 struct Network {
   Mode mode;
   int64_t layers, directions;
-  bool batch_first;
+  bool batch_first, bfloat16_weights;
   Shape shape;  // of the first layer
   Tensor input;
   std::vector<Tensor> states, weights;
@@ -115,7 +115,7 @@ class Run {
     run_forward(network_.mode, layer,
                 Weights<E>{data<E>(each[0]), data<E>(each[1]), biased ? data<E>(each[2]) : nullptr,
                            biased ? data<E>(each[3]) : nullptr},
-                true);
+                true, network_.bfloat16_weights);
   }
 
   const E* state(size_t which, int64_t k) const {
@@ -131,10 +131,16 @@ class Run {
 std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Tensor> states,
                                              std::vector<Tensor> weights, int64_t mode,
                                              int64_t num_layers, bool bidirectional,
-                                             bool batch_first) {
-  Network network{
-      checked_mode(mode), num_layers,        bidirectional ? 2 : 1, batch_first, {}, input,
-      std::move(states),  std::move(weights)};
+                                             bool batch_first, bool bfloat16_weights) {
+  Network network{checked_mode(mode),
+                  num_layers,
+                  bidirectional ? 2 : 1,
+                  batch_first,
+                  bfloat16_weights,
+                  {},
+                  input,
+                  std::move(states),
+                  std::move(weights)};
   network.check_all();
   const auto [T, B, I, H] = network.shape;
   const int64_t width = network.width(), finals = num_layers * network.directions;

@@ -27,6 +27,8 @@ constexpr int64_t sums(Mode mode) { return mode == Mode::kLstm || mode == Mode::
 constexpr int64_t input_gate(Mode mode, int64_t sum) {
   return (sum + 2 * gates(mode) - sums(mode)) % gates(mode);
 }
+// Vectors per gate of the widest panel of forward's weights.
+constexpr int64_t widest_panel(int64_t gates) { return gates == 4 ? 2 : gates == 3 ? 4 : 8; }
 constexpr bool has_cell_state(Mode mode) { return mode == Mode::kLstm; }
 
 // Elements kept for backward per step, row and hidden unit, beside the output:
@@ -87,6 +89,7 @@ struct LayerForward {
   const T* cx;              // (B, H), LSTM; else null
   // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves.
   const Wide<T>* weights;
+  bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
   T* output;            // (T, B, H), rows output_stride apart, steps B times that

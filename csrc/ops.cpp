@@ -58,7 +58,8 @@ struct Layer {
 std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     const Tensor& input, const Tensor& hx, const std::optional<Tensor>& cx, const Tensor& weight_ih,
     const Tensor& weight_hh, const std::optional<Tensor>& bias_ih,
-    const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save) {
+    const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save,
+    bool bfloat16_weights) {
   const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh);
   const auto [T, B, I, H] = layer.shape;
   STD_TORCH_CHECK(bias_ih.has_value() == bias_hh.has_value(), "give both biases or none");
@@ -81,7 +82,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     forward.h_n = mutable_data<Element>(h_n);
     forward.c_n = mutable_data<Element>(c_n);
     forward.reserve = save ? mutable_data<Element>(reserve) : nullptr;
-    run_forward(layer.mode, forward, layer.weights<Element>(dense_bias_ih, dense_bias_hh), !save);
+    run_forward(layer.mode, forward, layer.weights<Element>(dense_bias_ih, dense_bias_hh), !save,
+                bfloat16_weights);
   });
   return {output, h_n, c_n, reserve};
 }
@@ -166,10 +168,12 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
 STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
-      "bool bidirectional, bool batch_first) -> (Tensor output, Tensor h_n, Tensor c_n)");
+      "bool bidirectional, bool batch_first, bool bfloat16_weights=False) -> (Tensor output, "
+      "Tensor h_n, Tensor c_n)");
   m.def(
       "_layer_forward(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
-      "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save) "
+      "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save, "
+      "bool bfloat16_weights=False) "
       "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor reserve)");
   m.def(
       "_layer_backward(Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor input, "

@@ -57,8 +57,8 @@ class Explanation:
 def explain(module: Any, input: Tensor) -> Explanation:
     """Tells how `module(input)` would be computed now, without computing it.
 
-    What counts is what counts in the call itself: whether gradients are enabled, autocast, the
-    number of threads, the instruction set.
+    What counts is what counts in the call itself: whether gradients are wanted, autocast, the
+    number of threads, the instruction set, `torch.set_float32_matmul_precision`.
 
     Args:
         module: a `fastrnn.RNN`, `LSTM` or `GRU`.
@@ -117,15 +117,20 @@ def _layers(module: _Recurrent, input: Tensor) -> tuple[LayerPlan, ...]:
     T, B = (input.shape[time], input.shape[batch]) if input.dim() == 3 else (input.shape[0], 1)
     machine = _C.machine()
     directions = 2 if module.bidirectional else 1
+    weights: list[Any] = module._flat_weights
+    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *weights))
+    short = input.dtype is torch.bfloat16 or (
+        input.dtype is torch.float32 and not gradients and ops.rounds_products()
+    )
     plans = []
     for layer in range(module.num_layers):
         features = module.input_size if layer == 0 else module.hidden_size * directions
         shape = (T, B, features, module.hidden_size)
         size = max(input.element_size(), 4)  # halves are computed in float32
         mode = reference.MODES.index(module.mode)
-        plan = _C.plan(mode, *shape, element_bytes=size, **machine)
+        plan = _C.plan(mode, *shape, element_bytes=size, bfloat16_weights=short, **machine)
         regime, reasons = _describe(plan, machine, shape, input.dtype)
-        if not torch.is_grad_enabled() and not plan["single_step"]:
+        if not gradients and not plan["single_step"]:
             reasons += (
                 "packed weights are kept from call to call while their bytes stay the same",
             )
@@ -149,6 +154,9 @@ def _describe(
             f"the input product of {plan['projected_steps']} steps at a time is one matrix "
             "product; the recurrence then waits for the hidden weights alone"
         )
+        if plan["bfloat16_weights"]:
+            rounded = "" if dtype is torch.bfloat16 else ", rounded as torch's setting allows"
+            reasons.append(f"which are read as bfloat16{rounded}: half the bytes of float32")
     elif plan["row_block"] < batch:
         regime = f"blocks of {plan['row_block']} rows run through all steps"
         reasons.append("the weights stay in the second-level cache meanwhile")

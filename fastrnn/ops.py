@@ -20,6 +20,9 @@ KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Numbers of elements per time step, row and hidden unit that a forward call keeps for its backward.
 _RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
 
+# Hidden weights of no more elements are never rounded: csrc/cpu/plan.cpp.
+_FEW_WEIGHTS = 8192
+
 # Private in torch, and without a public equal; test_ops.py fails if torch takes either away.
 _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
@@ -57,7 +60,9 @@ def layer(
         output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)  # type: ignore[no-untyped-call]
         return output, h_n, c_n[0] if c_n else None
     code = reference.MODES.index(mode)
-    output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(*tensors, code, reverse, False)
+    output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
+        *tensors, code, reverse, False, _may_round(weight_hh, input)
+    )
     return output, h_n, None if cx is None else c_n
 
 
@@ -97,7 +102,14 @@ def inference(
         tensor([1., 2.])
     """
     output, h_n, c_n = torch.ops.fastrnn._inference.default(
-        input, states, weights, reference.MODES.index(mode), num_layers, bidirectional, batch_first
+        input,
+        states,
+        weights,
+        reference.MODES.index(mode),
+        num_layers,
+        bidirectional,
+        batch_first,
+        _may_round(weights[1], input, batch_first),
     )
     return output, h_n, c_n if mode == "LSTM" else None
 
@@ -118,6 +130,33 @@ def is_best_for(input: Tensor) -> bool:
     torch's own functions support in part only. Otherwise torch's are faster than the reference.
     """
     return not _extension.loaded or _has_kernel(input) or _is_transformed()
+
+
+def rounds_products() -> bool:
+    """Whether torch may round the factors of float32 matrix products on the CPU to bfloat16.
+
+    So it may after `torch.set_float32_matmul_precision("medium")`, or an equal of it in
+    `torch.backends`. Then calls without gradients of one float32 row over several steps, which wait
+    for the hidden weights from memory, read these rounded to bfloat16; all other numbers, and all
+    sums, stay float32. Calls with gradients round nothing: a gradient is that of the function which
+    was computed. Smaller weights, larger batches and single steps would gain nothing.
+    `torch.compile` reads the setting once, when it traces.
+    """
+    # torch.get_float32_matmul_precision raises where torch.backends alone was set.
+    return bool(torch._C._get_fp32_precision_getter("mkldnn", "matmul") == "bf16")
+
+
+# What torch.compiler.assume_constant_result does, after it has imported the whole compiler.
+rounds_products._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> bool:
+    """Whether to let the kernels round; asks first what costs least."""
+    if weight_hh.numel() <= _FEW_WEIGHTS:
+        return False
+    shape = input.shape  # slicing it would cost more than all the rest
+    steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+    return batch == 1 and steps > 1 and rounds_products()
 
 
 def _has_kernel(tensor: Tensor) -> bool:
@@ -218,6 +257,7 @@ def _fake_forward(
     mode: int,
     reverse: bool,
     save: bool,
+    bfloat16_weights: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     steps, batch, _ = input.shape
     hidden = weight_hh.shape[1]
@@ -258,6 +298,7 @@ def _fake_inference(
     num_layers: int,
     bidirectional: bool,
     batch_first: bool,
+    bfloat16_weights: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = weights[1].shape[1]
     directions = 2 if bidirectional else 1

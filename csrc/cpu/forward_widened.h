@@ -30,6 +30,7 @@ class ForwardChunk {
     part_.projected_steps = layer.projected_steps;
     part_.projected = layer.projected;
     part_.weights = layer.weights;
+    part_.bfloat16_weights = layer.bfloat16_weights;
     part_.weight_ih = layer.weight_ih;
     part_.weight_hh = layer.weight_hh;
     part_.bias = layer.bias;

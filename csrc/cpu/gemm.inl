@@ -2,26 +2,34 @@
 // that backward needs, and the weight gradient.
 #pragma once
 
+#include "half.inl"
+
 namespace fastrnn {
 namespace {
 
 // Where row k of N vectors of a right-hand side begins: data + k * stride.
-template <class T>
+template <class W>
 struct Panel {
-  const T* data;
+  const W* data;
   int64_t stride;
 };
+
+// Vector v of a panel's row; of bfloat16: half.inl.
+template <class T>
+FASTRNN_INLINE Vec<T> load_vector(const T* row, int v) {
+  return load(row + v * Vec<T>::kWidth);
+}
 
 // acc[r][v] += sum over k of a[r*row_stride + k*k_stride] * panel[k][v].
 // Each sum runs over k in order in one accumulator: a row's bits do not depend on the tile it is
 // in. Callers start from zero and add what is larger (a bias, a gradient so far) at the end: every
 // partial sum is rounded to its own size, so the small terms must come first.
 // With R rows to a vector, r counts vectors.
-template <int M, int N, int R = 1, class T>
+template <int M, int N, int R = 1, class T, class W>
 FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][N], const T* a, int64_t row_stride,
-                               int64_t k_stride, const Panel<T>& panel, int64_t K) {
+                               int64_t k_stride, const Panel<W>& panel, int64_t K) {
   typedef Vec<T> V;
-  const T* weights = panel.data;
+  const W* weights = panel.data;
   for (int64_t k = 0; k < K; ++k, a += k_stride, weights += panel.stride) {
     if constexpr (M < N) {  // whichever is fewer stays in registers: tiles fill the register file
       V rows[M];
@@ -29,7 +37,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][N], const T* a, int64_t row_stri
       for (int r = 0; r < M; ++r) rows[r] = broadcast_rows<R>(a + r * R * row_stride, row_stride);
 #pragma GCC unroll 16
       for (int v = 0; v < N; ++v) {
-        V w = load(weights + v * V::kWidth);
+        V w = load_vector(weights, v);
         pin_raw(w.raw);
 #pragma GCC unroll 16
         for (int r = 0; r < M; ++r) acc[r][v] = fma(rows[r], w, acc[r][v]);
@@ -40,7 +48,7 @@ FASTRNN_INLINE void accumulate(Vec<T> (&acc)[M][N], const T* a, int64_t row_stri
       for (int v = 0; v < N; ++v) {
         // A panel larger than L1 streams from L2 for every tile; asking early gained 3 %.
         __builtin_prefetch(weights + 16 * panel.stride + v * V::kWidth);
-        w[v] = load(weights + v * V::kWidth);
+        w[v] = load_vector(weights, v);
         pin_raw(w[v].raw);
       }
 #pragma GCC unroll 16
@@ -91,7 +99,7 @@ struct ProductTile {
     V acc[M][N];
     set_zero(acc);
     accumulate<M, N>(acc, p.a + row * p.a_stride + a_column, p.a_stride, 1,
-                     {panel, p.in_place ? p.N : N * V::kWidth}, count);
+                     Panel<T>{panel, p.in_place ? p.N : N * V::kWidth}, count);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 16

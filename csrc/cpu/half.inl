@@ -17,6 +17,16 @@ FASTRNN_INLINE Vec<float> load(const Bf16* p) {
   return (Lanes<float>::Raw)(__builtin_convertvector(half, RawBits) << 16);
 }
 
+// Vector v of a panel's row whose vectors come in pairs, their lanes alternating: one operation
+// gives either, while lanes that lie side by side would have to be moved as well.
+FASTRNN_INLINE Vec<float> load_vector(const Bf16* row, int v) {
+  typedef Lanes<float>::RawBits RawBits;
+  RawBits pairs;
+  __builtin_memcpy(&pairs, row + v / 2 * 2 * Vec<float>::kWidth, sizeof(pairs));
+  constexpr int kFirst = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+  return (Lanes<float>::Raw)(v % 2 == kFirst ? pairs << 16 : pairs & 0xffff0000);
+}
+
 FASTRNN_INLINE void store(Bf16* p, Vec<float> v) {
   typedef Lanes<float>::RawBits RawBits;
   const RawBits bits = (RawBits)v.raw;

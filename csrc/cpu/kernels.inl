@@ -11,7 +11,6 @@
 // cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
 #include "../cells.h"
 #include "gemm.inl"
-#include "half.inl"
 #include "peak.inl"
 #include "recurrence.inl"
 #include "single_step.inl"

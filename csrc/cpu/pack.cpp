@@ -1,41 +1,52 @@
 #include "pack.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace fastrnn {
 namespace {
 
+// Where a row of a gate's panel holds a lane.
+template <class W>
+int64_t place_of(const ForwardPanels& p, int64_t lane) {
+  if constexpr (!std::is_same_v<W, Bf16>) return lane;
+  const int64_t vector = lane / p.width;
+  return vector / 2 * 2 * p.width + lane % p.width * 2 + vector % 2;
+}
+
 // to[k * stride + lane] = from[unit * K + k] for the lanes' units, zero for units from `count` on.
 // Blocks of k keep both sides in cache.
-template <class T>
-void transpose_units(const ForwardPanels& p, const T* from, int64_t count, int64_t K, T* to,
+template <class W>
+void transpose_units(const ForwardPanels& p, const W* from, int64_t count, int64_t K, W* to,
                      int64_t stride) {
   constexpr int64_t kBlock = 16;
   for (int64_t k = 0; k < K; k += kBlock) {
     const int64_t k_end = std::min(K, k + kBlock);
     for (int64_t lane = 0; lane < p.lanes(); ++lane) {
       const int64_t unit = lane % p.units();
+      W* column = to + place_of<W>(p, lane);
       for (int64_t i = k; i < k_end; ++i)
-        to[i * stride + lane] = unit < count ? from[unit * K + i] : T(0);
+        column[i * stride] = unit < count ? from[unit * K + i] : W{};
     }
   }
 }
 
 }  // namespace
 
-template <class T>
+template <class T, class W>
 void pack_forward(const ForwardPanels& p, int64_t begin, int64_t end, const T* weight_ih,
-                  const T* weight_hh, T* packed) {
+                  const W* weight_hh, T* packed) {
   const int64_t G = gates(p.mode), I = p.shape.I, H = p.shape.H, row = G * p.lanes();
-  packed += begin * (I + H) * row;
-  for (int64_t block = begin; block < end; ++block, packed += (I + H) * row) {
+  packed += begin * p.block_weights();
+  for (int64_t block = begin; block < end; ++block, packed += p.block_weights()) {
     const int64_t unit = block * p.units();
     const int64_t count = std::min(H - unit, p.units());
     for (int64_t g = 0; g < G; ++g) {
       const int64_t input_row = input_gate(p.mode, g) * H + unit, hidden_row = g * H + unit;
-      T* to = packed + g * p.lanes();
-      transpose_units(p, weight_hh + hidden_row * H, count, H, to, row);
-      transpose_units(p, weight_ih + input_row * I, count, I, to + H * row, row);
+      W* hidden = reinterpret_cast<W*>(packed) + g * p.lanes();
+      T* input = packed + p.hidden_weights() + g * p.lanes();
+      transpose_units(p, weight_hh + hidden_row * H, count, H, hidden, row);
+      transpose_units(p, weight_ih + input_row * I, count, I, input, row);
     }
   }
 }
@@ -71,6 +82,8 @@ template void pack_forward(const ForwardPanels&, int64_t, int64_t, const float*,
                            float*);
 template void pack_forward(const ForwardPanels&, int64_t, int64_t, const double*, const double*,
                            double*);
+template void pack_forward(const ForwardPanels&, int64_t, int64_t, const float*, const Bf16*,
+                           float*);
 template void pack_bias(const ForwardPanels&, const float*, const float*, float*);
 template void pack_bias(const ForwardPanels&, const double*, const double*, double*);
 template void pack_columns(const ColumnPanels&, const float*, float*);

@@ -24,10 +24,12 @@ constexpr int64_t kFlopPerMeeting = 100'000, kFlopPerSingleStep = 400'000;
 // The input products of so many bytes wait in cache for their recurrence.
 constexpr int64_t kProjectedBytes = 128 * 1024;
 
+// Weights that fit in the first-level cache as they are gain nothing from being shorter.
+constexpr int64_t kFirstLevelBytes = 32 * 1024;
+
 // The widest panel of a single row fills the multiplying units with 8 to 12 sums.
 int64_t single_row_vectors(Mode mode, int64_t H, int64_t width) {
-  const int64_t widest = gates(mode) == 4 ? 2 : gates(mode) == 3 ? 4 : 8;
-  int64_t vectors = widest;
+  int64_t vectors = widest_panel(gates(mode));
   if (gates(mode) == 1) {
     while (vectors > 1 && vectors * width >= 2 * H) vectors /= 2;
     return vectors;
@@ -60,7 +62,8 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine) {
   return machine.threads == 2 && 2 * T * B * gates(mode) * H * (I + H) >= kFlopPerThread / 2;
 }
 
-Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine) {
+Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine,
+                bool bfloat16_weights) {
   const auto [T, B, I, H] = shape;
   Plan plan;
   const int64_t width = machine.vector_bytes / element_bytes,
@@ -76,6 +79,9 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   plan.vectors_per_gate = single_row                  ? single_row_vectors(mode, H, width)
                           : gates(mode) == 1 && T > 1 ? panel_vectors(H, width)
                                                       : 1;
+  plan.bfloat16_weights = bfloat16_weights && single_row &&
+                          plan.vectors_per_gate == widest_panel(gates(mode)) &&
+                          gates(mode) * H * H * element_bytes > kFirstLevelBytes;
   const int64_t projected_bytes = gates(mode) * H * element_bytes;
   plan.projected_steps =
       single_row ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;

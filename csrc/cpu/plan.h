@@ -18,6 +18,7 @@ struct Plan {
   bool in_place;             // backward reads the weights where they are
   int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
   int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2, 4 or 8
+  bool bfloat16_weights;     // the hidden ones are packed so
   int64_t hidden_panel;      // width of the panels of H columns, in vectors: 1, 2 or 4
   int64_t input_panel;       // the same for I columns
   int64_t row_block;         // rows that run through all steps together
@@ -32,6 +33,8 @@ int64_t items_per_thread(int64_t flop);
 // each on all threads.
 bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
 
-Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine);
+// bfloat16_weights: hidden weights may be rounded to that type, or are of it.
+Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine,
+                bool bfloat16_weights = false);
 
 }  // namespace fastrnn

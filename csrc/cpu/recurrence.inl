@@ -11,8 +11,9 @@ struct Moment {
   int64_t t, previous, place;
 };
 
-// One step of one block of hidden units: U vectors of units, R rows to a vector.
-template <class Cell, class T, int U, int R>
+// One step of one block of hidden units: U vectors of units, R rows to a vector; hidden weights
+// of type W.
+template <class Cell, class T, int U, int R, class W = T>
 struct ForwardTile {
   typedef Vec<T> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums, K = Cell::kSaved;
@@ -22,8 +23,13 @@ struct ForwardTile {
   Moment now;
   int64_t block;
 
-  const T* weights() const {
-    return layer.weights + block * (layer.shape.I + layer.shape.H) * kPanel;
+  // Of the block: H rows for the hidden product, and behind them I rows for the input's.
+  const W* hidden_weights() const {
+    const int64_t hidden = layer.shape.H * kPanel * int64_t(sizeof(W)) / int64_t(sizeof(T));
+    return reinterpret_cast<const W*>(layer.weights + block * (hidden + layer.shape.I * kPanel));
+  }
+  const T* input_weights() const {
+    return reinterpret_cast<const T*>(hidden_weights() + layer.shape.H * kPanel);
   }
 
   // The two products are summed apart: the one of the input may have been taken before.
@@ -32,13 +38,14 @@ struct ForwardTile {
     const int64_t I = layer.shape.I, H = layer.shape.H;
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
-    accumulate<M, G * U, R>(hidden, h_prev(row), h_stride(), 1, {weights(), kPanel}, H);
+    accumulate<M, G * U, R>(hidden, h_prev(row), h_stride(), 1, Panel<W>{hidden_weights(), kPanel},
+                            H);
     if (layer.projected) {
       load_projected(input, row);
     } else {
       set_zero(input);
       accumulate<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride, 1,
-                              {weights() + H * kPanel, kPanel}, I);
+                              Panel<T>{input_weights(), kPanel}, I);
     }
     finish<0>(hidden, input, row);
   }
@@ -123,20 +130,21 @@ struct ForwardTile {
 };
 
 // One step of one block, for rows [begin, end); a last row without partner takes half a vector.
-template <class Cell, class T, int U, int R>
+template <class Cell, class T, int U, int R, class W>
 void forward_block(const LayerForward<T>& layer, const Moment& now, int64_t block, int64_t begin,
                    int64_t end) {
-  constexpr int kRows = tile_rows(Cell::kGates * U);
-  begin = for_row_tiles<kRows, R>(begin, end, ForwardTile<Cell, T, U, R>{layer, now, block});
+  // Weights come in bfloat16 for single rows only.
+  constexpr int kRows = sizeof(W) < sizeof(T) ? 1 : tile_rows(Cell::kGates * U);
+  begin = for_row_tiles<kRows, R>(begin, end, ForwardTile<Cell, T, U, R, W>{layer, now, block});
   if constexpr (R > 1) {
     for_row_tiles<1>(begin, end, ForwardTile<Cell, T, U, 1>{layer, now, block});
   }
 }
 
 // The input product of one row at many steps, vectors [first, first + N) of a block's panel.
-template <class Cell, class T, int U, int N>
+template <class Cell, class T, int U, int N, class W>
 struct ProjectionTile {
-  ForwardTile<Cell, T, U, 1> tile;
+  ForwardTile<Cell, T, U, 1, W> tile;
   int64_t row, step, first;  // step: whose place is 0
 
   template <int M>
@@ -146,11 +154,11 @@ struct ProjectionTile {
     const LayerForward<T>& layer = tile.layer;
     const int64_t stride =
         layer.direction.reverse ? -layer.input.step_stride : layer.input.step_stride;
-    const T* panel = tile.weights() + layer.shape.H * kPanel + first * V::kWidth;
+    const T* panel = tile.input_weights() + first * V::kWidth;
     V acc[M][N];
     set_zero(acc);
     accumulate<M, N>(acc, layer.input.at(layer.direction.time(step + place), row), stride, 1,
-                     {panel, kPanel}, layer.shape.I);
+                     Panel<T>{panel, kPanel}, layer.shape.I);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
       T* to = tile.projected(place + r, row) + first * V::kWidth;
@@ -161,32 +169,32 @@ struct ProjectionTile {
 };
 
 // The input products of steps [begin, end) for all rows of a part.
-template <class Cell, class T, int U>
+template <class Cell, class T, int U, class W>
 void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int64_t block,
                    const Part& part) {
   constexpr int kVectors = Cell::kGates * U, N = kVectors < 4 ? kVectors : 4;
   for (int64_t row = part.row; row < part.row_end; ++row) {
     for (int64_t first = 0; first < kVectors; first += N) {
-      const ProjectionTile<Cell, T, U, N> tile{{layer, {}, block}, row, begin, first};
+      const ProjectionTile<Cell, T, U, N, W> tile{{layer, {}, block}, row, begin, first};
       for_row_tiles<tile_rows(N)>(0, end - begin, tile);
     }
   }
 }
 
-template <class Cell, class T, int U, int R>
+template <class Cell, class T, int U, int R, class W>
 void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
   for (int64_t step = begin; step < end; ++step) {
     const Moment now{layer.direction.time(step), step > 0 ? layer.direction.time(step - 1) : -1,
                      step - begin};
     for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
-      forward_block<Cell, T, U, R>(layer, now, unit / kUnits, part.row, part.row_end);
+      forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, part.row, part.row_end);
     }
     if (part.meet) part.meet(part.member);
   }
 }
 
-template <class Cell, class T, int U, int R>
+template <class Cell, class T, int U, int R, class W = T>
 void forward_rows(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
   const auto [steps, B, I, H] = layer.shape;
@@ -200,11 +208,11 @@ void forward_rows(const LayerForward<T>& layer, const Part& part) {
       if (layer.projected) {
         if (steps - begin > layer.projected_steps) end = begin + layer.projected_steps;
         for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
-          project_block<Cell, T, U>(layer, begin, end, unit / kUnits, part);
+          project_block<Cell, T, U, W>(layer, begin, end, unit / kUnits, part);
         }
       }
     }
-    forward_steps<Cell, T, U, R>(layer, begin, end, part);
+    forward_steps<Cell, T, U, R, W>(layer, begin, end, part);
   }
   const T* last = layer.output + layer.direction.time(steps - 1) * B * layer.output_stride;
   for (int64_t row = part.row; row < part.row_end; ++row) {
@@ -229,6 +237,11 @@ FASTRNN_INLINE void for_row_blocks(const Layer& layer, const Part& part, Rows ro
 template <class Cell, class T>
 void forward(const LayerForward<T>& layer, const Part& part) {
   constexpr int G = Cell::kGates;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (layer.bfloat16_weights) {
+      return for_row_blocks(layer, part, forward_rows<Cell, T, widest_panel(G), 1, Bf16>);
+    }
+  }
   if constexpr (kRowPairs) {
     if (layer.rows_per_vector == 2) return for_row_blocks(layer, part, forward_rows<Cell, T, 1, 2>);
   }

@@ -18,9 +18,11 @@ struct Gradients {
 };
 
 // The caller fills shape, direction and the pointers to input, states, output and reserve.
-// keep_packed: the weights may well come again as they are, as in inference.
+// keep_packed: the weights may well come again as they are, as in inference. bfloat16_weights:
+// hidden ones of float32 may be rounded to that type where this is faster.
 template <class T>
-void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed);
+void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed,
+                 bool bfloat16_weights);
 
 // The caller fills shape, direction and the pointers to states, output, reserve and gradients.
 template <class T>

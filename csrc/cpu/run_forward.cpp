@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "forward_widened.h"
 #include "kernels.h"
 #include "machine.h"
@@ -21,18 +23,30 @@ void pack_biases(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>
   pack_bias<Wide<E>>(panels, bias_ih, bias_hh, packed);
 }
 
+template <class T, class W>
+void pack_weights(const ForwardPanels& panels, const T* weight_ih, const W* weight_hh, T* packed) {
+  const int64_t grain = items_per_thread(kFlopPerCopy * panels.block_weights());
+  parallel_for(panels.blocks(), grain, [&](int64_t begin, int64_t end) {
+    pack_forward(panels, begin, end, weight_ih, weight_hh, packed);
+  });
+}
+
 // [biases][weights].
 template <class E>
 void pack_all(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* packed) {
+  typedef Wide<E> T;
   pack_biases(panels, weights, packed);
-  const int64_t H = panels.shape.H, rows = gates(panels.mode) * H, blocks = panels.blocks();
+  const int64_t H = panels.shape.H, rows = gates(panels.mode) * H;
   const Widened<E> weight_ih(weights.weight_ih, rows * panels.shape.I);
+  T* to = packed + panels.biases();
+  if constexpr (std::is_same_v<T, float>) {
+    if (panels.bfloat16) {
+      const Narrowed<E> weight_hh(weights.weight_hh, rows * H);
+      return pack_weights<T, Bf16>(panels, weight_ih, weight_hh, to);
+    }
+  }
   const Widened<E> weight_hh(weights.weight_hh, rows * H);
-  Wide<E>* to = packed + panels.biases();
-  const int64_t grain = items_per_thread(kFlopPerCopy * panels.weights() / blocks);
-  parallel_for(blocks, grain, [&](int64_t begin, int64_t end) {
-    pack_forward<Wide<E>>(panels, begin, end, weight_ih, weight_hh, to);
-  });
+  pack_weights<T, T>(panels, weight_ih, weight_hh, to);
 }
 
 // What tells one packing from all others.
@@ -47,10 +61,10 @@ PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights) {
     contents = fingerprint(weights.bias_ih, rows * bytes, contents);
     contents = fingerprint(weights.bias_hh, rows * bytes, contents);
   }
-  return {
-      {weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh},
-      {static_cast<int64_t>(panels.mode), I, H, panels.width, panels.vectors, panels.copies, bytes},
-      contents};
+  return {{weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh},
+          {static_cast<int64_t>(panels.mode), I, H, panels.width, panels.vectors, panels.copies,
+           panels.bfloat16, bytes},
+          contents};
 }
 
 template <class E, class Kernel>
@@ -98,6 +112,7 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
   layer.row_block = plan.row_block;
   layer.vectors_per_gate = plan.vectors_per_gate;
   layer.rows_per_vector = plan.rows_per_vector;
+  layer.bfloat16_weights = plan.bfloat16_weights;
   layer.projected_steps = plan.projected_steps;
   layer.projected = plan.projected_steps > 0 ? static_cast<T*>(projected) : nullptr;
   run_parts(mode, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
@@ -106,11 +121,17 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
 }  // namespace
 
 template <class E>
-void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bool keep_packed) {
+void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bool keep_packed,
+                 bool bfloat16_weights) {
   typedef Wide<E> T;
-  const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
-  const ForwardPanels panels{mode, layer.shape, current_kernels().table<T>().width,
-                             plan.vectors_per_gate, plan.rows_per_vector};
+  const bool bfloat16 = std::is_same_v<E, Bf16> || (std::is_same_v<E, float> && bfloat16_weights);
+  const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine(), bfloat16);
+  const ForwardPanels panels{mode,
+                             layer.shape,
+                             current_kernels().table<T>().width,
+                             plan.vectors_per_gate,
+                             plan.rows_per_vector,
+                             plan.bfloat16_weights};
   if (plan.single_step) return run_single_step(mode, layer, plan, panels, weights);
   const int64_t elements = panels.biases() + panels.weights();
   if (!keep_packed) {
@@ -123,9 +144,9 @@ void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bo
   run_steps(mode, layer, plan, panels, static_cast<const T*>(packed.get()));
 }
 
-template void run_forward(Mode, LayerForward<float>, const Weights<float>&, bool);
-template void run_forward(Mode, LayerForward<double>, const Weights<double>&, bool);
-template void run_forward(Mode, LayerForward<Bf16>, const Weights<Bf16>&, bool);
-template void run_forward(Mode, LayerForward<Half16>, const Weights<Half16>&, bool);
+template void run_forward(Mode, LayerForward<float>, const Weights<float>&, bool, bool);
+template void run_forward(Mode, LayerForward<double>, const Weights<double>&, bool, bool);
+template void run_forward(Mode, LayerForward<Bf16>, const Weights<Bf16>&, bool, bool);
+template void run_forward(Mode, LayerForward<Half16>, const Weights<Half16>&, bool, bool);
 
 }  // namespace fastrnn

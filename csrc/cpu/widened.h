@@ -45,6 +45,30 @@ class Widened<E, true> {
   Scratch<float> copy_;
 };
 
+// A dense array in bfloat16: the array itself, or a rounded copy.
+template <class E>
+class Narrowed {
+ public:
+  Narrowed(const E* data, int64_t n) : copy_(n) {
+    const Widened<E> wide(data, n);
+    narrow<Bf16>(wide, n, copy_);
+  }
+  operator const Bf16*() const { return copy_; }
+
+ private:
+  Scratch<Bf16> copy_;
+};
+
+template <>
+class Narrowed<Bf16> {
+ public:
+  Narrowed(const Bf16* data, int64_t) : data_(data) {}
+  operator const Bf16*() const { return data_; }
+
+ private:
+  const Bf16* data_;
+};
+
 // Float arrays one behind the other in memory that the caller owns.
 class Carver {
  public:
