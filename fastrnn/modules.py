@@ -104,7 +104,7 @@ class _Recurrent(nn.RNNBase):
             firsts = [tuple(zeros)] * count
         weights: list[Any] = self._flat_weights
         per_layer = len(weights) // count
-        finals = []
+        finals: list[tuple[Any, ...]] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(directions):

@@ -8,9 +8,9 @@
 namespace fastrnn {
 
 // Takes and gives back memory of the calling thread, not initialised, aligned to a cache line.
-// A thread keeps at most kScratchKept bytes: enough for layers of 128 units, which lose a quarter of
-// their training time without; more would raise the peak of large layers above torch.nn's, and gain
-// them nothing. take_scratch throws std::bad_alloc.
+// A thread keeps at most kScratchKept bytes: enough for layers of 128 units, which lose a quarter
+// of their training time without; more would raise the peak of large layers above torch.nn's, and
+// gain them nothing. take_scratch throws std::bad_alloc.
 constexpr size_t kScratchKept = size_t(3) << 20;
 void* take_scratch(size_t bytes);
 void give_back_scratch(void* data);
