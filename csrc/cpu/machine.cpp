@@ -7,17 +7,28 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
+
 namespace fastrnn {
 namespace {
 
 int64_t vector_bytes(const Kernels& kernels) { return kernels.f32.width * sizeof(float); }
 
+#if defined(__x86_64__) && defined(__GNUC__)
+// __builtin_cpu_supports of clang 14 does not know the name.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
+
 std::vector<const Kernels*> find_kernels() {
   std::vector<const Kernels*> found = {kBaselineKernels};
 #if defined(__x86_64__) && defined(__GNUC__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (kAvx2Kernels && avx2) found.push_back(kAvx2Kernels);
   if (kAvx512Kernels && avx2 && __builtin_cpu_supports("avx512f")) found.push_back(kAvx512Kernels);
 #endif
