@@ -41,8 +41,8 @@ from benchmarks.report import machine, save
 from benchmarks.timing import Spread
 
 ROOT = Path(__file__).parents[1]
-# Mean losses drift apart by the order of float32 sums alone, by far less; but later, when the network
-# leaves its first plateau, one rounding of torch's own first weights moves its loss by 4e-3.
+# Mean losses drift apart by the order of float32 sums alone, by far less; but later, when the
+# network leaves its first plateau, one rounding of torch's own first weights moves them by 4e-3.
 LOSS_TOLERANCE = 1e-3
 COMPARED_EPOCHS = 2
 
