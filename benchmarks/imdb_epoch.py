@@ -32,12 +32,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 import fastrnn
 from benchmarks.cases import CELLS
+from benchmarks.cores import limited_to
 from benchmarks.imdb_loops import BATCH, ENGINES, Job, Result, encode
-from benchmarks.report import machine, save
+from benchmarks.report import machine_facts, save
 from benchmarks.timing import Spread
 
 ROOT = Path(__file__).parents[1]
@@ -69,9 +68,7 @@ def environment(threads: int) -> dict[str, str]:
 
 def run_job(job: Job) -> dict[str, Result]:
     """Runs `benchmarks.imdb_loops` in a process of its own, on the cores it may use."""
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(mine)[: job.threads])  # inherited
-    try:
+    with limited_to(job.threads):
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.imdb_loops", encode(job)],
             cwd=ROOT,
@@ -80,8 +77,6 @@ def run_job(job: Job) -> dict[str, Result]:
             text=True,
             check=True,
         )
-    finally:
-        os.sched_setaffinity(0, mine)
     return json.loads(done.stdout)
 
 
@@ -156,12 +151,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Runs all rounds, and prints the rows of each number of threads as they are done."""
     engines, cells = installed(), tuple(options.cells)
     results: dict[str, Any] = {
-        "machine": machine(torch.float32),
+        "machine": {**machine_facts(), "dtype": "float32"},  # each row has its own threads
         "job": {"sequences": options.sequences, "batch": BATCH, "epochs": options.epochs},
         "skipped": sorted(set(ENGINES) - set(engines)),
         "rows": [],
     }
-    del results["machine"]["threads"]  # each row has its own
     for name, value in results["machine"].items():
         print(f"{name:14}{value}")
     for engine in results["skipped"]:

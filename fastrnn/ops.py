@@ -1,7 +1,8 @@
-"""One layer in one direction: the choice between kernel and reference, and its gradient.
+"""One layer in one direction, or a whole module without gradients: kernel or reference.
 
 The raw ops (`torch.ops.fastrnn._layer_forward` and `_layer_backward`) have no autograd of their
-own: called with tensors that require a gradient they return results without one. Call `layer`.
+own: called with tensors that require a gradient they return results without one. Call `layer`,
+which chooses between kernel and reference and has the gradient of both.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
-    alike = all(t is None or (t.is_cpu and t.dtype is input.dtype) for t in tensors)
-    if not (alike and _has_kernel(input)) or _is_transformed():
+    if not has_kernel(*(t for t in tensors if t is not None)):
         return reference.layer(mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)  # type: ignore[no-untyped-call]

@@ -194,14 +194,31 @@ void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, con
   }
 }
 
-template <class Cell, class T, int U, int R, class W = T>
-void forward_rows(const LayerForward<T>& layer, const Part& part) {
-  constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
-  const auto [steps, B, I, H] = layer.shape;
-  const int64_t bytes = (part.unit_end - part.unit) * sizeof(T);
+// c begins as cx.
+template <class Cell, class T>
+void take_states(const LayerForward<T>& layer, const Part& part) {
+  const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
   for (int64_t row = part.row; Cell::kStates > 1 && row < part.row_end; ++row) {
     __builtin_memcpy(layer.c_n + row * H + part.unit, layer.cx + row * H + part.unit, bytes);
   }
+}
+
+// h_n is the last output.
+template <class T>
+void give_states(const LayerForward<T>& layer, const Part& part) {
+  const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
+  const int64_t last = layer.direction.time(layer.shape.T - 1) * layer.shape.B;
+  for (int64_t row = part.row; row < part.row_end; ++row) {
+    const T* h = layer.output + (last + row) * layer.output_stride + part.unit;
+    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
+  }
+}
+
+template <class Cell, class T, int U, int R, class W = T>
+void forward_rows(const LayerForward<T>& layer, const Part& part) {
+  constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
+  const int64_t steps = layer.shape.T;
+  take_states<Cell>(layer, part);
   for (int64_t begin = 0, end; begin < steps; begin = end) {
     end = steps;
     if constexpr (R == 1) {
@@ -214,11 +231,7 @@ void forward_rows(const LayerForward<T>& layer, const Part& part) {
     }
     forward_steps<Cell, T, U, R, W>(layer, begin, end, part);
   }
-  const T* last = layer.output + layer.direction.time(steps - 1) * B * layer.output_stride;
-  for (int64_t row = part.row; row < part.row_end; ++row) {
-    const T* h = last + row * layer.output_stride + part.unit;
-    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
-  }
+  give_states(layer, part);
 }
 
 // Rows in blocks: each block runs through all steps while the weights stay in cache.

@@ -6,7 +6,7 @@
 namespace fastrnn {
 namespace {
 
-// acc[r][n] += elementwise products of a's row r and the weights' row n; n stand `stride` apart.
+// acc[r][n] += elementwise products of a's row r and weights[n].
 template <int M, int N, class T>
 FASTRNN_INLINE void accumulate_rows(Vec<T> (&acc)[M][N], const T* a, int64_t a_stride,
                                     const T* (&weights)[N], int64_t K) {
@@ -78,18 +78,12 @@ struct SingleStepTile {
 template <class Cell, class T>
 void single_step(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kWidth = Vec<T>::kWidth;
-  const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
-  for (int64_t row = part.row; Cell::kStates > 1 && row < part.row_end; ++row) {
-    __builtin_memcpy(layer.c_n + row * H + part.unit, layer.cx + row * H + part.unit, bytes);
-  }
+  take_states<Cell>(layer, part);
   for (int64_t unit = part.unit; unit < part.unit_end; unit += kWidth) {
     const SingleStepTile<Cell, T> tile{{layer, {0, -1, 0}, unit / kWidth}};
     for_row_tiles<tile_rows(SingleStepTile<Cell, T>::N)>(part.row, part.row_end, tile);
   }
-  for (int64_t row = part.row; row < part.row_end; ++row) {
-    const T* h = layer.output + row * layer.output_stride + part.unit;
-    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
-  }
+  give_states(layer, part);
 }
 
 }  // namespace
