@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _extension, ops, reference
+from fastrnn import _extension, ops, recurrent, reference
 from fastrnn.modules import _Recurrent
 
 
@@ -91,7 +91,7 @@ def _path(module: _Recurrent, input: Tensor) -> tuple[str, str]:
     weights: list[Any] = module._flat_weights
     if module._layer is not ops.layer:
         return "reference", "a subclass chose its own way to run a layer"
-    if not module._takes(input, ()):
+    if not recurrent.takes(module, input, (), module._layer):
         return "torch", _why_torch(input, weights[0])
     if ops.has_kernel(input, *weights):
         return "kernels", f"they run {_name(input.dtype)} on the CPU"

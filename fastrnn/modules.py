@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch import nn
 
-from fastrnn import ops
+from fastrnn import ops, recurrent
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -26,9 +24,6 @@ class _Recurrent(nn.RNNBase):
     # The module of torch.nn that this one stands in for.
     _stock: ClassVar[type[nn.RNNBase]]
 
-    # Tensors of state that a layer carries from step to step.
-    _state_count: ClassVar[int] = 1
-
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
@@ -45,147 +40,7 @@ class _Recurrent(nn.RNNBase):
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of both
                 errors are those of `torch.nn`.
         """
-        # Skips torch's check where it would find nothing, because it is slow. Parametrized,
-        # swapped or deleted weights are not in _parameters as they are in _flat_weights.
-        parameters = self._parameters
-        for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=True):
-            if parameters.get(name) is not weight:
-                self._update_flat_weights()
-                break
-        states = () if hx is None else self._states(hx)
-        weights: list[Any] = self._flat_weights
-        if states is not None and self._runs_at_once(input, states, weights):
-            output, h_n, c_n = ops.inference(
-                self.mode,
-                input,
-                states,
-                weights,
-                num_layers=self.num_layers,
-                bidirectional=self.bidirectional,
-                batch_first=self.batch_first,
-            )
-            return output, self._hidden((h_n,) if c_n is None else (h_n, c_n))
-        if states is None or not self._takes(input, states):
-            return self._stock.forward(self, input, hx)
-
-        is_batched = input.dim() == 3
-        if not is_batched:
-            input = input.unsqueeze(0 if self.batch_first else 1)
-            states = tuple(state.unsqueeze(1) for state in states)
-        if states:
-            self.check_forward_args(input, self._hidden(states), None)
-        else:
-            self.check_input(input, None)
-        if self.batch_first:
-            input = input.transpose(0, 1)
-
-        output, states = self._run_layers(input, states)
-
-        if not is_batched:
-            return output.squeeze(1), self._hidden(tuple(state.squeeze(1) for state in states))
-        return output.transpose(0, 1) if self.batch_first else output, self._hidden(states)
-
-    def _run_layers(
-        self, input: Tensor, states: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """From `input (T, B, I)` to `output (T, B, D*H)`.
-
-        The states are `(num_layers * D, B, H)`; zeros where none are given.
-        """
-        directions = 2 if self.bidirectional else 1
-        count = self.num_layers * directions
-        if states:
-            firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
-        else:
-            # A tensor for each state: torch.compile wants the arguments of a layer distinct.
-            zeros = (
-                input.new_zeros(input.size(1), self.hidden_size) for _ in range(self._state_count)
-            )
-            firsts = [tuple(zeros)] * count
-        weights: list[Any] = self._flat_weights
-        per_layer = len(weights) // count
-        finals: list[tuple[Any, ...]] = []
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(directions):
-                k = layer * directions + direction
-                weight_ih, weight_hh, *biases = weights[k * per_layer : (k + 1) * per_layer]
-                bias_ih, bias_hh = biases or (None, None)
-                hx, *cx = firsts[k]
-                output, h_n, c_n = self._layer(
-                    self.mode,
-                    input,
-                    hx,
-                    cx[0] if cx else None,
-                    weight_ih,
-                    weight_hh,
-                    bias_ih,
-                    bias_hh,
-                    direction == 1,
-                )
-                outputs.append(output)
-                finals.append((h_n, c_n) if cx else (h_n,))
-            input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-            if self.dropout and self.training and layer < self.num_layers - 1:
-                input = dropout(input, self.dropout)
-        if count == 1:  # a view costs autograd less than a stack of one
-            return input, tuple(state.unsqueeze(0) for state in finals[0])
-        return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))
-
-    def _runs_at_once(self, input: Any, states: tuple[Any, ...], weights: list[Any]) -> bool:
-        """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
-
-        Written for speed: this is the path of small models that are called step by step.
-        """
-        if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
-            return False
-        shape = input.shape
-        steps, batch = (shape[1], shape[0]) if self.batch_first else (shape[0], shape[1])
-        if steps == 0 or shape[2] != self.input_size or (self.training and self.dropout):
-            return False
-        if states:
-            layers = self.num_layers * (2 if self.bidirectional else 1)
-            wanted = (layers, batch, self.hidden_size)
-            for state in states:
-                if not isinstance(state, Tensor) or state.shape != wanted:
-                    return False
-        return (
-            self._layer is ops.layer
-            and ops.has_kernel(input, *states, *weights)
-            and not torch._C._is_any_autocast_enabled()
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        )
-
-    def _takes(self, input: Any, states: tuple[Any, ...]) -> bool:
-        """Whether a call is for `_layer`; torch's own code runs, or refuses, all others."""
-        if not isinstance(input, Tensor) or input.dim() not in (2, 3):
-            return False
-        weight: Any = self._flat_weights[0]
-        time_dim = 1 if self.batch_first and input.dim() == 3 else 0
-        return (
-            input.size(time_dim) > 0
-            and input.device == weight.device
-            and all(
-                isinstance(state, Tensor)
-                and state.dim() == input.dim()
-                and state.dtype is input.dtype
-                and state.device == input.device
-                for state in states
-            )
-            # A `_layer` that a subclass chose runs wherever it can.
-            and (self._layer is not ops.layer or ops.is_best_for(input))
-            and not torch._C._is_any_autocast_enabled()
-            # A trace stays portable: it holds torch's functions, not ours.
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        )
-
-    def _states(self, hx: Any) -> tuple[Any, ...] | None:
-        """The states in `hx` as a tuple, or None where `hx` has not the form of the module."""
-        return (hx,)
-
-    def _hidden(self, states: tuple[Tensor, ...]) -> Any:
-        """The states in the form that `hx` has."""
-        return states[0]
+        return recurrent.forward(self, input, hx, layer=self._layer, stock=self._stock.forward)
 
 
 class RNN(_Recurrent):
@@ -367,7 +222,6 @@ class LSTM(_Recurrent):
     """
 
     _stock = nn.LSTM
-    _state_count = 2
 
     # torch.nn.LSTM overrides these for its pair of states; they work on any RNNBase.
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
@@ -381,12 +235,6 @@ class LSTM(_Recurrent):
                 f"fastrnn.LSTM does not support projections yet: wanted proj_size 0, "
                 f"got {self.proj_size}; use torch.nn.LSTM for this layer"
             )
-
-    def _states(self, hx: Any) -> tuple[Any, ...] | None:
-        return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
-
-    def _hidden(self, states: tuple[Tensor, ...]) -> Any:
-        return states
 
 
 def _refuse_proj_size(kwargs: dict[str, Any]) -> None:

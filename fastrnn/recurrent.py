@@ -1,0 +1,194 @@
+"""How a recurrent module runs a sequence: layers, directions, states, and who computes them.
+
+The module is any `torch.nn.RNNBase`, of fastrnn or of torch: what is read of it are the attributes
+and weights that torch's own forward reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from fastrnn import ops
+
+Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+"""Runs one layer in one direction: `fastrnn.ops.layer` or `fastrnn.reference.layer`."""
+
+
+def forward(
+    module: nn.RNNBase, input: Any, hx: Any, *, layer: Layer, stock: Callable[..., Any]
+) -> Any:
+    """What `module(input, hx)` returns.
+
+    Args:
+        module: whose weights and options count.
+        input: a tensor, or a `PackedSequence`.
+        hx: the first state or states, or None.
+        layer: runs one layer in one direction.
+        stock: torch's own forward, for the calls that it alone runs or refuses.
+    """
+    weights = _weights(module)
+    states = () if hx is None else _states(module, hx)
+    if states is not None and layer is ops.layer and _runs_at_once(module, input, states, weights):
+        output, h_n, c_n = ops.inference(
+            module.mode,
+            input,
+            states,
+            weights,
+            num_layers=module.num_layers,
+            bidirectional=module.bidirectional,
+            batch_first=module.batch_first,
+        )
+        return output, _hidden((h_n,) if c_n is None else (h_n, c_n))
+    if states is None or not takes(module, input, states, layer):
+        return stock(module, input, hx)
+
+    is_batched = input.dim() == 3
+    if not is_batched:
+        input = input.unsqueeze(0 if module.batch_first else 1)
+        states = tuple(state.unsqueeze(1) for state in states)
+    if states:
+        hidden: Any = _hidden(states)
+        module.check_forward_args(input, hidden, None)
+    else:
+        module.check_input(input, None)
+    if module.batch_first:
+        input = input.transpose(0, 1)
+
+    output, states = _run_layers(module, input, states, weights, layer)
+
+    if not is_batched:
+        return output.squeeze(1), _hidden(tuple(state.squeeze(1) for state in states))
+    return output.transpose(0, 1) if module.batch_first else output, _hidden(states)
+
+
+def takes(module: nn.RNNBase, input: Any, states: tuple[Any, ...], layer: Layer) -> bool:
+    """Whether a call is for `layer`; torch's own code runs, or refuses, all others."""
+    if not isinstance(input, Tensor) or input.dim() not in (2, 3):
+        return False
+    weight: Any = module._flat_weights[0]
+    time_dim = 1 if module.batch_first and input.dim() == 3 else 0
+    return (
+        input.size(time_dim) > 0
+        and input.device == weight.device
+        and all(
+            isinstance(state, Tensor)
+            and state.dim() == input.dim()
+            and state.dtype is input.dtype
+            and state.device == input.device
+            for state in states
+        )
+        # Another layer than ours was chosen, and runs wherever it can.
+        and (layer is not ops.layer or ops.is_best_for(input))
+        and not torch._C._is_any_autocast_enabled()
+        # A trace stays portable: it holds torch's functions, not ours.
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
+
+
+def _weights(module: nn.RNNBase) -> list[Any]:
+    """The weights of this call, as torch's forward finds them.
+
+    Skips torch's check where it would find nothing, because it is slow. Parametrized, swapped or
+    deleted weights are not in _parameters as they are in _flat_weights.
+    """
+    parameters = module._parameters
+    for name, weight in zip(module._flat_weights_names, module._flat_weights, strict=True):
+        if parameters.get(name) is not weight:
+            module._update_flat_weights()
+            break
+    return module._flat_weights
+
+
+def _states(module: nn.RNNBase, hx: Any) -> tuple[Any, ...] | None:
+    """The states in `hx` as a tuple, or None where `hx` has not the form of the module."""
+    if module.mode != "LSTM":
+        return (hx,)
+    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+
+def _hidden(states: tuple[Tensor, ...]) -> Any:
+    """The states in the form that `hx` has."""
+    return states if len(states) == 2 else states[0]
+
+
+def _runs_at_once(
+    module: nn.RNNBase, input: Any, states: tuple[Any, ...], weights: list[Any]
+) -> bool:
+    """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
+
+    Written for speed: this is the path of small models that are called step by step.
+    """
+    if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
+        return False
+    shape = input.shape
+    steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
+    if steps == 0 or shape[2] != module.input_size or (module.training and module.dropout):
+        return False
+    if states:
+        layers = module.num_layers * (2 if module.bidirectional else 1)
+        wanted = (layers, batch, module.hidden_size)
+        for state in states:
+            if not isinstance(state, Tensor) or state.shape != wanted:
+                return False
+    return (
+        ops.has_kernel(input, *states, *weights)
+        and not torch._C._is_any_autocast_enabled()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
+
+
+def _run_layers(
+    module: nn.RNNBase,
+    input: Tensor,
+    states: tuple[Tensor, ...],
+    weights: list[Any],
+    layer: Layer,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """From `input (T, B, I)` to `output (T, B, D*H)`.
+
+    The states are `(num_layers * D, B, H)`; zeros where none are given.
+    """
+    directions = 2 if module.bidirectional else 1
+    count = module.num_layers * directions
+    if states:
+        firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
+    else:
+        # A tensor for each state: torch.compile wants the arguments of a layer distinct.
+        zeros = (
+            input.new_zeros(input.size(1), module.hidden_size)
+            for _ in range(2 if module.mode == "LSTM" else 1)
+        )
+        firsts = [tuple(zeros)] * count
+    per_layer = len(weights) // count
+    finals: list[tuple[Any, ...]] = []
+    for index in range(module.num_layers):
+        outputs = []
+        for direction in range(directions):
+            k = index * directions + direction
+            weight_ih, weight_hh, *biases = weights[k * per_layer : (k + 1) * per_layer]
+            bias_ih, bias_hh = biases or (None, None)
+            hx, *cx = firsts[k]
+            output, h_n, c_n = layer(
+                module.mode,
+                input,
+                hx,
+                cx[0] if cx else None,
+                weight_ih,
+                weight_hh,
+                bias_ih,
+                bias_hh,
+                direction == 1,
+            )
+            outputs.append(output)
+            finals.append((h_n, c_n) if cx else (h_n,))
+        input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+        if module.dropout and module.training and index < module.num_layers - 1:
+            input = dropout(input, module.dropout)
+    if count == 1:  # a view costs autograd less than a stack of one
+        return input, tuple(state.unsqueeze(0) for state in finals[0])
+    return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))
