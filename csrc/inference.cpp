@@ -8,6 +8,7 @@
 #include "cpu/plan.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
+#include "steps.h"
 #include "tensors.h"
 
 namespace fastrnn {
@@ -21,6 +22,7 @@ struct Network {
   Shape shape;  // of the first layer
   Tensor input;
   std::vector<Tensor> states, weights;
+  Steps steps;
 
   int64_t width() const { return directions * shape.H; }
   int64_t state_size() const { return shape.B * shape.H; }
@@ -28,18 +30,14 @@ struct Network {
   size_t weights_each() const { return weights.size() / (layers * directions); }
 
   void check_all() {
-    STD_TORCH_CHECK(input.dim() == 3, "input must have 3 dimensions, got ", input.dim());
     check_dtype(input);
     STD_TORCH_CHECK(layers > 0 && (weights.size() == size_t(2 * layers * directions) ||
                                    weights.size() == size_t(4 * layers * directions)),
                     "weights must be 2 or 4 for each of ", layers * directions,
                     " layers and directions, got ", weights.size());
     STD_TORCH_CHECK(weights[1].dim() == 2, "weight_hh must have 2 dimensions");
-    shape = {input.size(batch_first ? 1 : 0), input.size(batch_first ? 0 : 1), input.size(2),
-             weights[1].size(1)};
-    STD_TORCH_CHECK(shape.T > 0 && shape.H > 0, "T and H must be > 0, got ", shape.T, " and ",
-                    shape.H);
-    STD_TORCH_CHECK(input.is_cpu(), "input must be on the CPU");
+    shape = {steps.T, steps.B, input.size(input.dim() - 1), weights[1].size(1)};
+    STD_TORCH_CHECK(shape.H > 0, "H must be > 0");
     input = with_contiguous_features(input);
     const size_t wanted = has_cell_state(mode) ? 2 : 1;
     STD_TORCH_CHECK(states.empty() || states.size() == wanted, "states must be none or ", wanted,
@@ -73,14 +71,16 @@ class Run {
 
   void all() const {
     const auto [T, B, I, H] = network_.shape;
-    const int64_t width = network_.width(), size = T * B * width, last = network_.layers - 1;
+    const int64_t width = network_.width(), last = network_.layers - 1;
+    const int64_t size = network_.steps.rows() * width;
     const Scratch<E> between(std::min<int64_t>(last, 2) * size);
-    Sequence<const E> input = sequence<E>(network_.input);
-    if (network_.batch_first) std::swap(input.step_stride, input.row_stride);
+    Sequence<const E> input = network_.steps.sequence<E>(network_.input);
+    if (network_.batch_first && network_.input.dim() == 3)
+      std::swap(input.step_stride, input.row_stride);
     for (int64_t layer = 0; layer <= last; ++layer) {
       E* output = layer == last ? output_ : between + layer % 2 * size;
       both_directions(layer, input, output);
-      input = {output, B * width, width};
+      input = {output, B * width, width, input.offsets};
     }
   }
 
@@ -100,7 +100,7 @@ class Run {
            E* output) const {
     LayerForward<E> layer = {};
     layer.shape = shape;
-    layer.direction = {shape.T, reverse};
+    layer.timeline = network_.steps.timeline(reverse);
     layer.input = input;
     layer.hx = state(0, k);
     layer.output = output + (reverse ? shape.H : 0);
@@ -131,7 +131,9 @@ class Run {
 std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Tensor> states,
                                              std::vector<Tensor> weights, int64_t mode,
                                              int64_t num_layers, bool bidirectional,
-                                             bool batch_first, bool bfloat16_weights) {
+                                             bool batch_first, bool bfloat16_weights,
+                                             const std::optional<Tensor>& batch_sizes) {
+  const int64_t batch = states.empty() || states[0].dim() != 3 ? -1 : states[0].size(1);
   Network network{checked_mode(mode),
                   num_layers,
                   bidirectional ? 2 : 1,
@@ -140,15 +142,16 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
                   {},
                   input,
                   std::move(states),
-                  std::move(weights)};
+                  std::move(weights),
+                  Steps(input, batch_sizes, batch, batch_first)};
   network.check_all();
   const auto [T, B, I, H] = network.shape;
   const int64_t width = network.width(), finals = num_layers * network.directions;
   const ScalarType dtype = input.scalar_type();
   // As torch's, the memory is in order of time whatever the order of the sizes.
   const int64_t strides[] = {width, B * width, 1};
-  Tensor output =
-      batch_first ? empty_strided({B, T, width}, strides, dtype) : empty({T, B, width}, dtype);
+  Tensor output = batch_first && !batch_sizes ? empty_strided({B, T, width}, strides, dtype)
+                                              : network.steps.features(width, dtype);
   Tensor h_n = empty({finals, B, H}, dtype);
   Tensor c_n = has_cell_state(network.mode) ? empty({finals, B, H}, dtype) : empty({0}, dtype);
   dispatch(dtype, [&](auto zero) { Run<decltype(zero)>(network, output, h_n, c_n).all(); });

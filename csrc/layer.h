@@ -41,26 +41,50 @@ struct Shape {
   int64_t T, B, I, H;
 };
 
-// A (T, B, features) array whose features are contiguous.
+// An array of features, which are contiguous, for each time and row: (T, B, features), or for rows
+// of different lengths (offsets[T] - offsets[0], features), time after time, as a Timeline counts.
 template <class T>
 struct Sequence {
   T* data;
   int64_t step_stride, row_stride;
+  const int64_t* offsets;
 
   FASTRNN_INLINE T* at(int64_t t, int64_t b) const {
-    return data + t * step_stride + b * row_stride;
+    const int64_t step = offsets ? (offsets[t] - offsets[0]) * row_stride : t * step_stride;
+    return data + step + b * row_stride;
+  }
+  // The same from time t on.
+  FASTRNN_INLINE Sequence from(int64_t t) const {
+    return {at(t, 0), step_stride, row_stride, offsets ? offsets + t : nullptr};
   }
 };
 
-// The order in which a direction visits time.
-struct Direction {
-  int64_t T;
+// The order in which a direction visits time, and the rows that there are at each time: all B of
+// them, or where their lengths differ those that have not ended. Rows come longest first, so these
+// are rows [0, rows(t)); T is the length of the longest.
+struct Timeline {
+  int64_t T, B;
   bool reverse;
+  const int64_t* offsets;  // [T + 1], of each time's row 0 among all rows of all times; null: even
 
   FASTRNN_INLINE int64_t time(int64_t step) const { return reverse ? T - 1 - step : step; }
   // The first time, in memory, of steps [begin, end).
   FASTRNN_INLINE int64_t first_time(int64_t begin, int64_t end) const {
     return reverse ? T - end : begin;
+  }
+  FASTRNN_INLINE int64_t rows(int64_t t) const { return offsets ? offsets[t + 1] - offsets[t] : B; }
+  // Where row 0 of a time is among all rows of all times.
+  FASTRNN_INLINE int64_t first_row(int64_t t) const {
+    return offsets ? offsets[t] - offsets[0] : t * B;
+  }
+  // Rows that have been through the step before: at the first step none, later all of them, but
+  // for those that begin at this step in reverse.
+  FASTRNN_INLINE int64_t rows_before(int64_t step) const {
+    return step > 0 ? rows(time(step - 1)) : 0;
+  }
+  // Times [begin, end) of it.
+  FASTRNN_INLINE Timeline times(int64_t begin, int64_t end) const {
+    return {end - begin, B, reverse, offsets ? offsets + begin : nullptr};
   }
 };
 
@@ -73,10 +97,11 @@ struct Part {
   void* member = nullptr;
 };
 
+// Arrays of features "for each row" have no gaps between times: first_row(t) + row of a Timeline.
 template <class T>
 struct LayerForward {
   Shape shape;
-  Direction direction;
+  Timeline timeline;
   int64_t row_block;         // rows that run through all steps together
   int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.h)
   int64_t rows_per_vector;   // 2: few hidden units, two rows share a vector; else 1
@@ -84,7 +109,7 @@ struct LayerForward {
   // with the hidden product.
   int64_t projected_steps;
   Wide<T>* projected;       // [block][projected_steps][B][vectors of a panel], or null
-  Sequence<const T> input;  // (T, B, I)
+  Sequence<const T> input;  // I
   const T* hx;              // (B, H)
   const T* cx;              // (B, H), LSTM; else null
   // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves.
@@ -92,33 +117,33 @@ struct LayerForward {
   bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
-  T* output;            // (T, B, H), rows output_stride apart, steps B times that
+  T* output;            // H for each row, rows output_stride apart
   int64_t output_stride;
   T* h_n;      // (B, H)
   T* c_n;      // (B, H), LSTM; else null. Holds c of the current step meanwhile
-  T* reserve;  // (T, B, reserve_per_unit, H), or null when backward will not be asked for
+  T* reserve;  // (reserve_per_unit, H) for each row, or null when backward will not be asked for
 };
 
 // Steps [begin, end) of a layer, run from the last to the first.
 template <class T>
 struct LayerBackward {
   Shape shape;
-  Direction direction;
+  Timeline timeline;
   int64_t begin, end;
   int64_t row_block;
   int64_t rows_per_vector;        // as forward's
   int64_t panel_vectors;          // width of a weight panel, in vectors
-  Sequence<const T> grad_output;  // (T, B, H); data null: zero
+  Sequence<const T> grad_output;  // H; data null: zero
   const T* hx;                    // (B, H)
   const T* cx;                    // (B, H), LSTM; else null
   const Wide<T>* weights;         // weight_hh in panels of columns, or as it is
   bool in_place;                  // as it is
   bool wants_grad_hx;             // else grad_h is not of use after step 0
-  const T* output;                // (T, B, H)
-  const T* reserve;               // (T, B, reserve_per_unit, H)
+  const T* output;                // H for each row
+  const T* reserve;               // (reserve_per_unit, H) for each row
   T* grad_h;                      // (B, H): of the state after the steps in, before them out
   T* grad_c;                      // (B, H), LSTM; else null
-  Wide<T>* grad_sums;             // (steps, B, S, H) in order of time, written
+  Wide<T>* grad_sums;             // (S, H) for each row of the steps in order of time, written
 };
 
 }  // namespace fastrnn

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "steps.h"
 #include "tensors.h"
 
 namespace fastrnn {
@@ -15,21 +16,19 @@ struct Layer {
   Tensor input, hx;
   std::optional<Tensor> cx;
   Tensor weight_ih, weight_hh;
+  Steps steps;
 
   Layer(int64_t mode_index, bool reversed, const Tensor& input_, const Tensor& hx_,
-        const std::optional<Tensor>& cx_, const Tensor& weight_ih_, const Tensor& weight_hh_)
-      : reverse(reversed) {
+        const std::optional<Tensor>& cx_, const Tensor& weight_ih_, const Tensor& weight_hh_,
+        const std::optional<Tensor>& batch_sizes)
+      : reverse(reversed), steps(input_, batch_sizes, hx_.dim() == 2 ? hx_.size(0) : 0) {
     mode = checked_mode(mode_index);
-    STD_TORCH_CHECK(input_.dim() == 3 && hx_.dim() == 2,
-                    "input must be (T, B, I) and hx (B, H), got ", input_.dim(), " and ", hx_.dim(),
-                    " dimensions");
     check_dtype(input_);
-    shape = {input_.size(0), input_.size(1), input_.size(2), hx_.size(1)};
+    STD_TORCH_CHECK(hx_.dim() == 2, "hx must be (B, H), got ", hx_.dim(), " dimensions");
+    shape = {steps.T, steps.B, input_.size(input_.dim() - 1), hx_.size(1)};
     const auto [T, B, I, H] = shape;
-    STD_TORCH_CHECK(T > 0 && H > 0, "input and hx must have T > 0 and H > 0, got T = ", T,
-                    ", H = ", H);
+    STD_TORCH_CHECK(H > 0, "hx must have H > 0");
     const int64_t rows = gates(mode) * H;
-    check(input_, "input", {T, B, I}, input_);
     check(hx_, "hx", {B, H}, input_);
     check(weight_ih_, "weight_ih", {rows, I}, input_);
     check(weight_hh_, "weight_hh", {rows, H}, input_);
@@ -44,7 +43,8 @@ struct Layer {
   }
 
   ScalarType dtype() const { return input.scalar_type(); }
-  int64_t reserve_size() const { return shape.T * shape.B * shape.H * reserve_per_unit(mode); }
+  Timeline timeline() const { return steps.timeline(reverse); }
+  int64_t reserve_size() const { return steps.capacity * shape.H * reserve_per_unit(mode); }
   Tensor none() const { return empty({0}, dtype()); }
   Tensor state() const { return empty({shape.B, shape.H}, dtype()); }
 
@@ -59,22 +59,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     const Tensor& input, const Tensor& hx, const std::optional<Tensor>& cx, const Tensor& weight_ih,
     const Tensor& weight_hh, const std::optional<Tensor>& bias_ih,
     const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save,
-    bool bfloat16_weights) {
-  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh);
+    bool bfloat16_weights, const std::optional<Tensor>& batch_sizes) {
+  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, batch_sizes);
   const auto [T, B, I, H] = layer.shape;
   STD_TORCH_CHECK(bias_ih.has_value() == bias_hh.has_value(), "give both biases or none");
   if (bias_ih) check(*bias_ih, "bias_ih", {gates(layer.mode) * H}, input);
   if (bias_hh) check(*bias_hh, "bias_hh", {gates(layer.mode) * H}, input);
   const auto dense_bias_ih = dense(bias_ih), dense_bias_hh = dense(bias_hh);
-  Tensor output = empty({T, B, H}, layer.dtype()), h_n = layer.state();
+  Tensor output = layer.steps.features(H, layer.dtype()), h_n = layer.state();
   Tensor c_n = layer.cx ? layer.state() : layer.none();
   Tensor reserve = save ? empty({layer.reserve_size()}, layer.dtype()) : layer.none();
   dispatch(layer.dtype(), [&](auto zero) {
     using Element = decltype(zero);
     LayerForward<Element> forward = {};
     forward.shape = layer.shape;
-    forward.direction = {layer.shape.T, layer.reverse};
-    forward.input = sequence<Element>(layer.input);
+    forward.timeline = layer.timeline();
+    forward.input = layer.steps.sequence<Element>(layer.input);
     forward.hx = data<Element>(layer.hx);
     forward.cx = data<Element>(layer.cx);
     forward.output = mutable_data<Element>(output);
@@ -102,7 +102,7 @@ Tensor zeros(Sizes sizes, const Layer& layer) {
 // A gradient of weights, which kernels write where there are rows; empty when not wanted.
 Tensor gradient(bool wanted, Sizes sizes, const Layer& layer) {
   if (!wanted) return layer.none();
-  return layer.shape.B > 0 ? empty(sizes, layer.dtype()) : zeros(sizes, layer);
+  return layer.steps.rows() > 0 ? empty(sizes, layer.dtype()) : zeros(sizes, layer);
 }
 
 // The gradient of a state, that backward carries from the last step to the first.
@@ -116,20 +116,21 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
                        const std::optional<Tensor>& grad_h_n, const std::optional<Tensor>& grad_c_n,
                        const Tensor& input, const Tensor& hx, const std::optional<Tensor>& cx,
                        const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& output,
-                       const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted) {
-  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh);
+                       const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted,
+                       const std::optional<Tensor>& batch_sizes) {
+  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, batch_sizes);
   const auto [T, B, I, H] = layer.shape;
   const int64_t rows = gates(layer.mode) * H;
   const auto wants = [&](Wanted result) { return (wanted >> result & 1) != 0; };
-  check(output, "output", {T, B, H}, input);
+  layer.steps.check_features(output, "output", H, input);
   check(reserve, "reserve", {layer.reserve_size()}, input);
-  if (grad_output) check(*grad_output, "grad_output", {T, B, H}, input);
+  if (grad_output) layer.steps.check_features(*grad_output, "grad_output", H, input);
   const Tensor outputs = dense(output), reserved = dense(reserve);
   const auto grad_outputs =
       grad_output ? std::optional(with_contiguous_features(*grad_output)) : std::nullopt;
   Tensor grad_h = state_gradient(grad_h_n, "grad_h_n", layer);
   Tensor grad_c = layer.cx ? state_gradient(grad_c_n, "grad_c_n", layer) : layer.none();
-  Tensor grad_input = wants(kInput) ? empty({T, B, I}, layer.dtype()) : layer.none();
+  Tensor grad_input = wants(kInput) ? layer.steps.features(I, layer.dtype()) : layer.none();
   Tensor grad_weight_ih = gradient(wants(kWeightIh), {rows, I}, layer);
   Tensor grad_weight_hh = gradient(wants(kWeightHh), {rows, H}, layer);
   Tensor grad_bias_ih = gradient(wants(kBiasIh), {rows}, layer);
@@ -141,8 +142,8 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     };
     LayerBackward<Element> backward = {};
     backward.shape = layer.shape;
-    backward.direction = {layer.shape.T, layer.reverse};
-    if (grad_outputs) backward.grad_output = sequence<Element>(*grad_outputs);
+    backward.timeline = layer.timeline();
+    if (grad_outputs) backward.grad_output = layer.steps.sequence<Element>(*grad_outputs);
     backward.hx = data<Element>(layer.hx);
     backward.cx = data<Element>(layer.cx);
     backward.output = data<Element>(outputs);
@@ -150,7 +151,7 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     backward.wants_grad_hx = wants(kHx);
     backward.grad_h = mutable_data<Element>(grad_h);
     backward.grad_c = mutable_data<Element>(grad_c);
-    run_backward(layer.mode, backward, sequence<Element>(layer.input),
+    run_backward(layer.mode, backward, layer.steps.sequence<Element>(layer.input),
                  layer.weights<Element>(std::nullopt, std::nullopt),
                  {target(kInput, grad_input), target(kWeightIh, grad_weight_ih),
                   target(kWeightHh, grad_weight_hh), target(kBiasIh, grad_bias_ih),
@@ -168,17 +169,17 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
 STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
-      "bool bidirectional, bool batch_first, bool bfloat16_weights=False) -> (Tensor output, "
-      "Tensor h_n, Tensor c_n)");
+      "bool bidirectional, bool batch_first, bool bfloat16_weights=False, "
+      "Tensor? batch_sizes=None) -> (Tensor output, Tensor h_n, Tensor c_n)");
   m.def(
       "_layer_forward(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
       "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save, "
-      "bool bfloat16_weights=False) "
+      "bool bfloat16_weights=False, Tensor? batch_sizes=None) "
       "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor reserve)");
   m.def(
       "_layer_backward(Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor input, "
       "Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, Tensor output, Tensor reserve, "
-      "int mode, bool reverse, int wanted) "
+      "int mode, bool reverse, int wanted, Tensor? batch_sizes=None) "
       "-> (Tensor grad_input, Tensor grad_hx, Tensor grad_cx, Tensor grad_weight_ih, "
       "Tensor grad_weight_hh, Tensor grad_bias_ih, Tensor grad_bias_hh)");
 }

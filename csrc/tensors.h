@@ -93,14 +93,11 @@ T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// A (T, B, features) tensor whose features are contiguous: itself, or a copy.
+// A tensor whose last dimension, the features, is contiguous: itself, or a copy.
 inline Tensor with_contiguous_features(const Tensor& tensor) {
-  return tensor.stride(2) == 1 || tensor.size(2) <= 1 ? tensor : torch::stable::contiguous(tensor);
-}
-
-template <class T>
-Sequence<const T> sequence(const Tensor& tensor) {
-  return {data<T>(tensor), tensor.stride(0), tensor.stride(1)};
+  const int64_t last = tensor.dim() - 1;
+  return tensor.stride(last) == 1 || tensor.size(last) <= 1 ? tensor
+                                                            : torch::stable::contiguous(tensor);
 }
 
 // Calls body(E{}) with the C++ type of a dtype that kernels take.

@@ -187,7 +187,7 @@ def test_a_forked_child_can_use_what_its_parent_kept():
 
 WRONG = {
     "no batch": ({"input": torch.zeros(2, 3)}, "3 dimensions"),
-    "no steps": ({"input": torch.zeros(0, 3, 4)}, "T and H must be > 0"),
+    "no steps": ({"input": torch.zeros(0, 3, 4)}, "must have T > 0"),
     "integers": ({"input": torch.zeros(2, 3, 4, dtype=torch.int64)}, "float32"),
     "a weight too few": ({"weights": [torch.zeros(5, 4)]}, "2 or 4 for each"),
     "a wrong weight": ({"weights": [torch.zeros(5, 3), torch.zeros(5, 5)]}, "weight_ih must have"),

@@ -49,21 +49,24 @@ class BackwardArrays<E, true> {
   void load(int64_t begin, int64_t end) {
     const LayerBackward<E>& whole = whole_.layer;
     const int64_t H = whole.shape.H, before = begin > 0 ? 1 : 0, steps = end - begin + before;
+    first_time_ = whole.timeline.first_time(begin - before, end);
     chunk.layer.shape.T = chunk.layer.end = steps;
     chunk.layer.begin = before;
-    chunk.layer.direction = {steps, whole.direction.reverse};
-    first_time_ = whole.direction.first_time(begin - before, end);
+    chunk.layer.timeline = whole.timeline.times(first_time_, first_time_ + steps);
+    chunk.layer.grad_output.offsets = chunk.input.offsets = chunk.layer.timeline.offsets;
     parallel_for(whole.shape.B, items_per_thread(steps * (columns() + 2 * H)),
                  [&](int64_t row, int64_t row_end) { load_rows(row, row_end - row); });
   }
 
   void store(int64_t begin, int64_t end) const {
     if (!whole_.gradients.input) return;
-    const int64_t B = whole_.layer.shape.B, I = whole_.layer.shape.I;
-    const int64_t first = whole_.layer.direction.first_time(begin, end);
-    const float* from = chunk.gradients.input + (first - first_time_) * B * I;
-    E* to = whole_.gradients.input + first * B * I;
-    parallel_for((end - begin) * B, items_per_thread(I), [&](int64_t row, int64_t row_end) {
+    const Timeline& timeline = whole_.layer.timeline;
+    const int64_t I = whole_.layer.shape.I, first_time = timeline.first_time(begin, end);
+    const int64_t first = timeline.first_row(first_time);
+    const int64_t rows = timeline.first_row(first_time + end - begin) - first;
+    const float* from = chunk.gradients.input + (first - timeline.first_row(first_time_)) * I;
+    E* to = whole_.gradients.input + first * I;
+    parallel_for(rows, items_per_thread(I), [&](int64_t row, int64_t row_end) {
       narrow(from + row * I, (row_end - row) * I, to + row * I);
     });
   }
@@ -118,7 +121,7 @@ class BackwardArrays<E, true> {
     layer.output = output_ = memory.take(steps * B * H);
     layer.reserve = reserve_ = memory.take(steps * B * saved_);
     if (whole.grad_output.data) grad_output_ = memory.take(steps * B * H);
-    layer.grad_output = {grad_output_, B * H, H};
+    layer.grad_output = {grad_output_, B * H, H, nullptr};
   }
 
   void set_gradients(Carver& memory, int64_t steps) {
@@ -131,17 +134,20 @@ class BackwardArrays<E, true> {
       return sum;
     };
     if (whole.weight_ih) input_ = memory.take(steps * B * I);
-    chunk.input = {input_, B * I, I};
+    chunk.input = {input_, B * I, I, nullptr};
     chunk.gradients = {whole.input ? memory.take(steps * B * I) : nullptr,
                        zeros(whole.weight_ih, rows_ * I), zeros(whole.weight_hh, rows_ * H),
                        zeros(whole.bias_ih, rows_), zeros(whole.bias_hh, rows_)};
   }
 
-  void load_rows(int64_t row, int64_t rows) const {
+  void load_rows(int64_t row, int64_t most) const {
     const LayerBackward<E>& whole = whole_.layer;
     const auto [T, B, I, H] = whole.shape;
     for (int64_t t = 0; t < chunk.layer.shape.T; ++t) {
-      const int64_t from = (first_time_ + t) * B + row, to = t * B + row;
+      const int64_t rows = std::min(most, chunk.layer.timeline.rows(t) - row);
+      if (rows <= 0) return;  // nor any later
+      const int64_t from = whole.timeline.first_row(first_time_ + t) + row;
+      const int64_t to = chunk.layer.timeline.first_row(t) + row;
       widen(whole.output + from * H, H, rows, H, output_ + to * H);
       if (saved_ > 0) {
         widen(whole.reserve + from * saved_, saved_, rows, saved_, reserve_ + to * saved_);
@@ -154,7 +160,7 @@ class BackwardArrays<E, true> {
   void load_row(const Sequence<const E>& from, int64_t t, int64_t row, int64_t rows, int64_t n,
                 float* to) const {
     if (!to) return;
-    to += (t * whole_.layer.shape.B + row) * n;
+    to += (chunk.layer.timeline.first_row(t) + row) * n;
     widen(from.at(first_time_ + t, row), from.row_stride, rows, n, to);
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "../layer.h"
 #include "widened.h"
@@ -17,8 +18,10 @@ class ForwardChunk {
         begin_(begin),
         rows_(end - begin),
         saved_(layer.reserve ? reserve_per_unit(mode) : 0),
-        steps_(std::clamp<int64_t>(kElements / step_elements(), 1, layer.shape.T)),
-        memory_(steps_ * step_elements() + 4 * states()) {
+        steps_(std::clamp<int64_t>(kElements / step_elements(), 1,
+                                   std::max<int64_t>(layer.shape.T, 1))),
+        memory_(steps_ * step_elements() + 4 * states()),
+        offsets_(layer.timeline.offsets ? steps_ + 1 : 0) {
     const auto [T, B, I, H] = layer.shape;
     Carver memory(memory_);
     input_ = memory.take(steps_ * rows_ * I);
@@ -26,7 +29,7 @@ class ForwardChunk {
     part_.row_block = rows_;
     part_.vectors_per_gate = layer.vectors_per_gate;
     part_.rows_per_vector = layer.rows_per_vector;
-    part_.input = {input_, rows_ * I, I};
+    part_.input = {input_, rows_ * I, I, offsets()};
     part_.projected_steps = layer.projected_steps;
     part_.projected = layer.projected;
     part_.weights = layer.weights;
@@ -62,39 +65,47 @@ class ForwardChunk {
   static constexpr int64_t kElements = 16 * 1024;
 
   int64_t states() const { return rows_ * layer_.shape.H; }
+  const int64_t* offsets() const { return offsets_.empty() ? nullptr : offsets_.data(); }
+  // The chunk's rows that the layer has at a time.
+  int64_t rows(int64_t t) const {
+    return std::clamp<int64_t>(layer_.timeline.rows(t) - begin_, 0, rows_);
+  }
   int64_t step_elements() const { return rows_ * layer_.shape.I + (1 + saved_) * states(); }
 
   void load(int64_t step, int64_t end) {
-    const int64_t I = layer_.shape.I, first = layer_.direction.first_time(step, end);
-    for (int64_t t = 0; t < end - step; ++t) {
-      widen(layer_.input.at(first + t, begin_), layer_.input.row_stride, rows_, I,
-            input_ + t * rows_ * I);
+    const int64_t I = layer_.shape.I, first = layer_.timeline.first_time(step, end);
+    for (int64_t t = 0; t < end - step && !offsets_.empty(); ++t) {
+      offsets_[t + 1] = offsets_[t] + rows(first + t);
     }
     part_.shape.T = end - step;
-    part_.direction = {end - step, layer_.direction.reverse};
+    part_.timeline = {end - step, rows_, layer_.timeline.reverse, offsets()};
+    for (int64_t t = 0; t < end - step; ++t) {
+      widen(layer_.input.at(first + t, begin_), layer_.input.row_stride, rows(first + t), I,
+            input_ + part_.timeline.first_row(t) * I);
+    }
     part_.hx = h_;
     part_.cx = layer_.cx ? c_ : nullptr;
   }
 
   void store(int64_t step, int64_t end) {
-    const int64_t B = layer_.shape.B, H = layer_.shape.H;
-    const int64_t first = layer_.direction.first_time(step, end);
+    const int64_t H = layer_.shape.H, first = layer_.timeline.first_time(step, end);
     for (int64_t t = 0; t < end - step; ++t) {
-      const int64_t row = (first + t) * B + begin_;
-      const int64_t runs = layer_.output_stride == H ? 1 : rows_, n = states() / runs;
-      for (int64_t r = 0; r < runs; ++r) {
-        narrow(part_.output + t * states() + r * n, n,
-               layer_.output + (row + r) * layer_.output_stride);
+      const int64_t to = layer_.timeline.first_row(first + t) + begin_, n = rows(first + t);
+      const int64_t from = part_.timeline.first_row(t);
+      const int64_t run = layer_.output_stride == H ? n : 1;  // rows without a gap
+      for (int64_t r = 0; r < n; r += run) {
+        narrow(part_.output + (from + r) * H, run * H,
+               layer_.output + (to + r) * layer_.output_stride);
       }
       if (!part_.reserve) continue;
-      narrow(part_.reserve + t * saved_ * states(), saved_ * states(),
-             layer_.reserve + row * H * saved_);
+      narrow(part_.reserve + from * H * saved_, n * H * saved_, layer_.reserve + to * H * saved_);
     }
   }
 
   const LayerForward<E>& layer_;
   int64_t begin_, rows_, saved_, steps_;
   Scratch<float> memory_;
+  std::vector<int64_t> offsets_;
   LayerForward<float> part_ = {};
   float *input_, *h_, *c_;
 };

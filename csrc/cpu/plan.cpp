@@ -62,6 +62,20 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine) {
   return machine.threads == 2 && 2 * T * B * gates(mode) * H * (I + H) >= kFlopPerThread / 2;
 }
 
+std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
+  std::vector<int64_t> cuts = {0};
+  const int64_t all = timeline.first_row(timeline.T);
+  int64_t row = 0, length = timeline.T, done = 0;
+  for (int64_t part = 1; part < parts; ++part) {
+    for (; row < timeline.B && done * parts < all * part; ++row, done += length) {
+      while (length > 0 && timeline.rows(length - 1) <= row) --length;
+    }
+    cuts.push_back(row);
+  }
+  cuts.push_back(timeline.B);
+  return cuts;
+}
+
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine,
                 bool bfloat16_weights) {
   const auto [T, B, I, H] = shape;

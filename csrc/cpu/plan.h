@@ -1,6 +1,8 @@
 // How a layer is computed on a CPU: a pure function of its shape and of the machine.
 #pragma once
 
+#include <vector>
+
 #include "../layer.h"
 
 namespace fastrnn {
@@ -32,6 +34,9 @@ int64_t items_per_thread(int64_t flop);
 // Whether the two directions of a layer are worth a thread each; else they run one after the other,
 // each on all threads.
 bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
+
+// Where to cut the batch into `parts` of about equal work: [parts + 1], from row 0 to row B.
+std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 
 // bfloat16_weights: hidden weights may be rounded to that type, or are of it.
 Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine,

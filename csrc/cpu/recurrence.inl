@@ -5,11 +5,26 @@
 namespace fastrnn {
 namespace {
 
-// Where in time a step is: the time it computes, the one before in the direction's order (-1 for
-// hx) and its place among the steps whose input product is at hand.
+// A step of some rows: its time, where this time's row 0 is among all rows, the same of the time
+// before in the timeline's order (-1 for rows that begin here, from hx), and the step's place among
+// those whose input product is at hand.
 struct Moment {
-  int64_t t, previous, place;
+  int64_t t, first, previous, place;
 };
+
+// Calls body(previous, begin, end) for the rows of a part that a step has: for those that went
+// through the step before, and for those that begin here.
+template <class Body>
+FASTRNN_INLINE void for_row_kinds(const Timeline& timeline, int64_t step, const Part& part,
+                                  const Body& body) {
+  const int64_t rows = timeline.rows(timeline.time(step)), before = timeline.rows_before(step);
+  const int64_t end = part.row_end < rows ? part.row_end : rows, both = before < end ? before : end;
+  const int64_t cuts[] = {part.row, both > part.row ? both : part.row, end};
+  for (int kind = 0; kind < 2; ++kind) {  // a loop, so that the body is compiled once
+    if (cuts[kind] >= cuts[kind + 1]) continue;
+    body(kind ? -1 : timeline.first_row(timeline.time(step - 1)), cuts[kind], cuts[kind + 1]);
+  }
+}
 
 // One step of one block of hidden units: U vectors of units, R rows to a vector; hidden weights
 // of type W.
@@ -51,7 +66,7 @@ struct ForwardTile {
   }
 
   const T* h_prev(int64_t row) const {
-    const int64_t index = now.previous < 0 ? row : now.previous * layer.shape.B + row;
+    const int64_t index = now.previous < 0 ? row : now.previous + row;
     return (now.previous < 0 ? layer.hx : layer.output) + index * h_stride();
   }
 
@@ -99,7 +114,7 @@ struct ForwardTile {
 
   template <int first, int N>
   FASTRNN_INLINE void cells(const Group<V, N>* sums, int64_t row) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H, unit = block * kUnits;
+    const int64_t H = layer.shape.H, unit = block * kUnits;
     Group<V, N> state[Cell::kStates], saved[K + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) {
@@ -115,13 +130,13 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;
-      T* output = layer.output + (now.t * B + b) * layer.output_stride + j;
+      T* output = layer.output + (now.first + b) * layer.output_stride + j;
       store_rows<R>(output, layer.output_stride, state[0].v[i], H - j);
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
       }
       if (K > 0 && layer.reserve) {
-        T* reserve = layer.reserve + (now.t * B + b) * K * H + j;
+        T* reserve = layer.reserve + (now.first + b) * K * H + j;
 #pragma GCC unroll 8
         for (int k = 0; k < K; ++k) store_rows<R>(reserve + k * H, K * H, saved[k].v[i], H - j);
       }
@@ -153,11 +168,11 @@ struct ProjectionTile {
     constexpr int64_t kPanel = ForwardTile<Cell, T, U, 1>::kPanel;
     const LayerForward<T>& layer = tile.layer;
     const int64_t stride =
-        layer.direction.reverse ? -layer.input.step_stride : layer.input.step_stride;
+        layer.timeline.reverse ? -layer.input.step_stride : layer.input.step_stride;
     const T* panel = tile.input_weights() + first * V::kWidth;
     V acc[M][N];
     set_zero(acc);
-    accumulate<M, N>(acc, layer.input.at(layer.direction.time(step + place), row), stride, 1,
+    accumulate<M, N>(acc, layer.input.at(layer.timeline.time(step + place), row), stride, 1,
                      Panel<T>{panel, kPanel}, layer.shape.I);
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
@@ -185,11 +200,13 @@ template <class Cell, class T, int U, int R, class W>
 void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
   for (int64_t step = begin; step < end; ++step) {
-    const Moment now{layer.direction.time(step), step > 0 ? layer.direction.time(step - 1) : -1,
-                     step - begin};
-    for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
-      forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, part.row, part.row_end);
-    }
+    const int64_t t = layer.timeline.time(step), first = layer.timeline.first_row(t);
+    for_row_kinds(layer.timeline, step, part, [&](int64_t previous, int64_t row, int64_t row_end) {
+      const Moment now{t, first, previous, step - begin};
+      for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
+        forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, row, row_end);
+      }
+    });
     if (part.meet) part.meet(part.member);
   }
 }
@@ -203,14 +220,17 @@ void take_states(const LayerForward<T>& layer, const Part& part) {
   }
 }
 
-// h_n is the last output.
+// h_n is the output of a row's last step; hx where it has none.
 template <class T>
 void give_states(const LayerForward<T>& layer, const Part& part) {
   const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
-  const int64_t last = layer.direction.time(layer.shape.T - 1) * layer.shape.B;
+  const Timeline& timeline = layer.timeline;
+  int64_t t = timeline.T > 0 ? timeline.time(timeline.T - 1) : -1;
   for (int64_t row = part.row; row < part.row_end; ++row) {
-    const T* h = layer.output + (last + row) * layer.output_stride + part.unit;
-    __builtin_memcpy(layer.h_n + row * H + part.unit, h, bytes);
+    while (t >= 0 && timeline.rows(t) <= row) --t;
+    const T* h = t < 0 ? layer.hx + row * H
+                       : layer.output + (timeline.first_row(t) + row) * layer.output_stride;
+    __builtin_memcpy(layer.h_n + row * H + part.unit, h + part.unit, bytes);
   }
 }
 
@@ -280,14 +300,14 @@ struct BackwardStep {
   static constexpr int S = Cell::kSums, K = Cell::kSaved;
 
   const LayerBackward<T>& layer;
-  int64_t t, previous;  // previous: the time before in the direction's order, or -1
-  T* grad_sums;         // (B, S, H) of this time
+  Moment at;
+  T* grad_sums;  // (S, H) for each row of this time
 
   template <int R>
   void rows(int64_t row, int64_t unit, int64_t unit_end) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H;
-    const int64_t now = t * B + row, before = previous * B + row;
-    const T* h_prev = previous < 0 ? layer.hx + row * H : layer.output + before * H;
+    const int64_t H = layer.shape.H, now = at.first + row, before = at.previous + row;
+    const bool begins = at.previous < 0;
+    const T* h_prev = begins ? layer.hx + row * H : layer.output + before * H;
     for (int64_t j = unit; j < unit_end; j += V::kWidth) {
       const int64_t n = H - j;
       V saved[K + 1], state[Cell::kStates], grad_state[Cell::kStates], grad_sum[S];
@@ -298,14 +318,13 @@ struct BackwardStep {
       state[0] = load_rows<R>(h_prev + j, H, n);
       grad_state[0] = load_rows<R>(layer.grad_h + row * H + j, H, n);
       if (layer.grad_output.data) {
-        const T* grad_output = layer.grad_output.at(t, row) + j;
+        const T* grad_output = layer.grad_output.at(at.t, row) + j;
         grad_state[0] = grad_state[0] + load_rows<R>(grad_output, layer.grad_output.row_stride, n);
       }
       if constexpr (Cell::kStates > 1) {
         // c is the last of what forward saved.
-        const T* c_prev =
-            previous < 0 ? layer.cx + row * H : layer.reserve + (before * K + K - 1) * H;
-        state[1] = load_rows<R>(c_prev + j, previous < 0 ? H : K * H, n);
+        const T* c_prev = begins ? layer.cx + row * H : layer.reserve + (before * K + K - 1) * H;
+        state[1] = load_rows<R>(c_prev + j, begins ? H : K * H, n);
         grad_state[1] = load_rows<R>(layer.grad_c + row * H + j, H, n);
       }
       const V h = load_rows<R>(layer.output + now * H + j, H, n);
@@ -325,22 +344,23 @@ struct BackwardStep {
 template <class Cell, class T>
 void backward_rows(const LayerBackward<T>& layer, const Part& part) {
   constexpr int64_t G = Cell::kGates, S = Cell::kSums;
-  const int64_t B = layer.shape.B, H = layer.shape.H;
-  const int64_t first_time = layer.direction.first_time(layer.begin, layer.end);
+  const int64_t H = layer.shape.H;
+  const Timeline& timeline = layer.timeline;
+  const int64_t base = timeline.first_row(timeline.first_time(layer.begin, layer.end));
   for (int64_t step = layer.end - 1; step >= layer.begin; --step) {
-    const int64_t t = layer.direction.time(step);
-    const int64_t previous = step > 0 ? layer.direction.time(step - 1) : -1;
-    T* grad_sums = layer.grad_sums + (t - first_time) * B * S * H;
-    const BackwardStep<Cell, T> cell{layer, t, previous, grad_sums};
-    int64_t row = part.row;
-    if constexpr (kRowPairs) {
-      if (layer.rows_per_vector == 2) {
-        for (; row + 2 <= part.row_end; row += 2) {
-          cell.template rows<2>(row, part.unit, part.unit_end);
+    const int64_t t = timeline.time(step), first = timeline.first_row(t);
+    T* grad_sums = layer.grad_sums + (first - base) * S * H;
+    for_row_kinds(timeline, step, part, [&](int64_t previous, int64_t row, int64_t row_end) {
+      const BackwardStep<Cell, T> cell{layer, {t, first, previous, 0}, grad_sums};
+      if constexpr (kRowPairs) {
+        if (layer.rows_per_vector == 2) {
+          for (; row + 2 <= row_end; row += 2) {
+            cell.template rows<2>(row, part.unit, part.unit_end);
+          }
         }
       }
-    }
-    for (; row < part.row_end; ++row) cell.template rows<1>(row, part.unit, part.unit_end);
+      for (; row < row_end; ++row) cell.template rows<1>(row, part.unit, part.unit_end);
+    });
     // The product reads what all threads of these rows wrote, and gives what the next step of this
     // thread alone reads.
     if (part.meet) part.meet(part.member);
@@ -348,7 +368,7 @@ void backward_rows(const LayerBackward<T>& layer, const Part& part) {
     product(
         Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
                    layer.panel_vectors, layer.grad_h, H, G * H, H, part.unit, part.unit_end, true},
-        part.row, part.row_end);
+        part.row, part.row_end < timeline.rows(t) ? part.row_end : timeline.rows(t));
   }
 }
 

@@ -57,8 +57,11 @@ struct Backward {
 
   int64_t stride() const { return sums(mode) * layer.shape.H; }
   int64_t columns() const { return gates(mode) * layer.shape.H; }
-  int64_t rows() const { return (layer.end - layer.begin) * layer.shape.B; }
-  int64_t first_time() const { return layer.direction.first_time(layer.begin, layer.end); }
+  int64_t first_time() const { return layer.timeline.first_time(layer.begin, layer.end); }
+  Timeline times() const {
+    return layer.timeline.times(first_time(), first_time() + layer.end - layer.begin);
+  }
+  int64_t rows() const { return times().first_row(layer.end - layer.begin); }
   const T* hidden_sums() const { return layer.grad_sums + stride() - columns(); }
   // Sum row 0 of the input product is this row of weight_ih.
   int64_t input_rotation() const { return input_gate(mode, 0) * layer.shape.H; }
@@ -71,14 +74,14 @@ struct Backward {
       return share_units(layer.shape, plan.unit_parts, plan.hidden_panel * kernels.width, true,
                          body);
     }
-    share_rows(layer.shape, items_per_thread(2 * (layer.end - layer.begin) * columns() * (I + H)),
+    share_rows(times(), H, items_per_thread(2 * (layer.end - layer.begin) * columns() * (I + H)),
                body);
   }
 
   template <class Factor>
   void to_input(const Factor& weight_ih) const {
     const int64_t I = layer.shape.I;
-    T* grad_input = gradients.input + first_time() * layer.shape.B * I;
+    T* grad_input = gradients.input + layer.timeline.first_row(first_time()) * I;
     // In the order of weight_ih: GRU's large gradients, those of n, are added last.
     const int64_t rotation = columns() - input_rotation();
     const Product<T> product{layer.grad_sums,
@@ -105,45 +108,59 @@ struct Backward {
   void to_weights(bool add) const {
     std::array<WeightGradient<T>, 3> all;
     size_t count = 0;
-    const auto [T_, B, I, H] = layer.shape;
+    const int64_t H = layer.shape.H;
+    const bool to_hidden = gradients.weight_hh || gradients.bias_hh, even = !layer.timeline.offsets;
     if (gradients.weight_ih || gradients.bias_ih) {
-      const Sequence<const T> x{input.at(first_time(), 0), input.step_stride, input.row_stride};
       all[count++] = {layer.grad_sums,
                       stride(),
-                      x,
-                      B,
+                      operand(input.from(first_time())),
+                      operand_rows(),
                       rows(),
                       columns(),
-                      I,
+                      layer.shape.I,
                       input_rotation(),
                       gradients.weight_ih,
                       gradients.bias_ih,
                       add,
                       nullptr};
     }
-    if (gradients.weight_hh || gradients.bias_hh) {
+    if (to_hidden && even) {
       // h_prev is hx at step 0 and the output of the step before at all others.
       const int64_t begin = std::max<int64_t>(layer.begin, 1);
       if (begin < layer.end) {
-        const int64_t before = layer.direction.first_time(begin - 1, layer.end - 1);
-        all[count++] = hidden_gradient(begin, layer.end, layer.output + before * B * H, add);
+        const int64_t before = layer.timeline.first_time(begin - 1, layer.end - 1);
+        const T* h_prev = layer.output + layer.timeline.first_row(before) * H;
+        all[count++] = hidden_gradient(begin, layer.end, h_prev, add);
       }
       if (layer.begin == 0) {
         all[count++] = hidden_gradient(0, 1, layer.hx, add || begin < layer.end);
       }
     }
+    const Scratch<T> h_prev(to_hidden && !even ? rows() * H : 0);
+    if (to_hidden && !even) {
+      gather_h_prev(h_prev);
+      all[count++] = hidden_gradient(layer.begin, layer.end, h_prev, add);
+    }
     run(all.data(), count);
   }
 
  private:
+  // Rows of uneven times have no gaps between them: they are those of a single time.
+  Sequence<const T> operand(const Sequence<const T>& sequence) const {
+    return {sequence.data, sequence.step_stride, sequence.row_stride, nullptr};
+  }
+  int64_t operand_rows() const { return layer.timeline.offsets ? rows() : layer.shape.B; }
+
   WeightGradient<T> hidden_gradient(int64_t begin, int64_t end, const T* h_prev, bool add) const {
-    const int64_t B = layer.shape.B, H = layer.shape.H;
-    const int64_t offset = layer.direction.first_time(begin, end) - first_time();
-    return {hidden_sums() + offset * B * stride(),
+    const int64_t B = operand_rows(), H = layer.shape.H,
+                  first = layer.timeline.first_time(begin, end);
+    const Timeline steps = layer.timeline.times(first, first + end - begin);
+    const int64_t offset = layer.timeline.first_row(first) - layer.timeline.first_row(first_time());
+    return {hidden_sums() + offset * stride(),
             stride(),
-            {h_prev, B * H, H},
+            {h_prev, B * H, H, nullptr},
             B,
-            (end - begin) * B,
+            steps.first_row(end - begin),
             columns(),
             H,
             0,
@@ -151,6 +168,22 @@ struct Backward {
             gradients.bias_hh,
             add,
             nullptr};
+  }
+
+  // The state before each row of the chunk, where that is no array already.
+  void gather_h_prev(T* to) const {
+    const Timeline& timeline = layer.timeline;
+    const int64_t H = layer.shape.H, base = timeline.first_row(first_time());
+    for (int64_t step = layer.begin; step < layer.end; ++step) {
+      const int64_t t = timeline.time(step), n = timeline.rows(t);
+      const int64_t before = std::min(timeline.rows_before(step), n);
+      T* row = to + (timeline.first_row(t) - base) * H;
+      if (before > 0) {
+        const int64_t from = timeline.first_row(timeline.time(step - 1));
+        row = std::copy_n(layer.output + from * H, before * H, row);
+      }
+      std::copy_n(layer.hx + before * H, (n - before) * H, row);
+    }
   }
 
   // Threads share the rows of the gradients, not those of the sums: each element is one thread's.
@@ -180,10 +213,12 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
                   const Weights<E>& weights, const Gradients<E>& gradients) {
   typedef Wide<E> T;
   const auto [T_, B, I, H] = layer.shape;
+  const Timeline& timeline = layer.timeline;
   const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
-  const Scratch<T> grad_sums(plan.backward_steps * B * sums(mode) * H);
+  const int64_t rows = std::min(plan.backward_steps * B, timeline.first_row(T_));
+  const Scratch<T> grad_sums(rows * sums(mode) * H);
   layer.row_block = plan.row_block;
   layer.rows_per_vector = plan.rows_per_vector;
   layer.panel_vectors = plan.hidden_panel;

@@ -71,14 +71,15 @@ template <class E, class Kernel>
 void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_t block,
                const Kernel& kernel) {
   if constexpr (kOnlyStored<E>) {
-    share_rows(layer.shape, plan.rows_per_thread, [&](const Part& part) {
+    share_rows(layer.timeline, layer.shape.H, plan.rows_per_thread, [&](const Part& part) {
       forward_widened(mode, kernel, layer, part.row, part.row_end);
     });
   } else if (plan.unit_parts > 1) {
     share_units(layer.shape, plan.unit_parts, block, layer.shape.T > 1,
                 [&](const Part& part) { kernel(layer, part); });
   } else {
-    share_rows(layer.shape, plan.rows_per_thread, [&](const Part& part) { kernel(layer, part); });
+    share_rows(layer.timeline, layer.shape.H, plan.rows_per_thread,
+               [&](const Part& part) { kernel(layer, part); });
   }
 }
 

@@ -79,9 +79,10 @@ template <class Cell, class T>
 void single_step(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kWidth = Vec<T>::kWidth;
   take_states<Cell>(layer, part);
+  const int64_t rows = layer.timeline.rows(0), end = part.row_end < rows ? part.row_end : rows;
   for (int64_t unit = part.unit; unit < part.unit_end; unit += kWidth) {
-    const SingleStepTile<Cell, T> tile{{layer, {0, -1, 0}, unit / kWidth}};
-    for_row_tiles<tile_rows(SingleStepTile<Cell, T>::N)>(part.row, part.row_end, tile);
+    const SingleStepTile<Cell, T> tile{{layer, {0, 0, -1, 0}, unit / kWidth}};
+    for_row_tiles<tile_rows(SingleStepTile<Cell, T>::N)>(part.row, end, tile);
   }
   give_states(layer, part);
 }

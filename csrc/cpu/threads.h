@@ -8,6 +8,7 @@
 
 #include "../layer.h"
 #include "denormals.h"
+#include "machine.h"
 #include "team.h"
 
 namespace fastrnn {
@@ -24,11 +25,19 @@ void parallel_for(int64_t n, int64_t grain, const Body& body) {
   });
 }
 
-// Threads share the batch: body(part) with all units of at least `grain` rows.
+// Threads share the batch: body(part) with all H units of at least `grain` rows, or of as much work
+// where rows differ in length.
 template <class Body>
-void share_rows(const Shape& shape, int64_t grain, const Body& body) {
-  parallel_for(shape.B, grain,
-               [&](int64_t begin, int64_t end) { body(Part{begin, end, 0, shape.H}); });
+void share_rows(const Timeline& timeline, int64_t H, int64_t grain, const Body& body) {
+  if (!timeline.offsets) {
+    return parallel_for(timeline.B, grain,
+                        [&](int64_t begin, int64_t end) { body(Part{begin, end, 0, H}); });
+  }
+  const int64_t worth = timeline.first_row(timeline.T) / (grain * std::max<int64_t>(timeline.T, 1));
+  const int64_t parts = std::clamp<int64_t>(worth, 1, current_machine().threads);
+  const std::vector<int64_t> cuts = equal_parts(timeline, parts);
+  parallel_for(parts, 1,
+               [&](int64_t begin, int64_t end) { body(Part{cuts[begin], cuts[end], 0, H}); });
 }
 
 // Threads share the units of all rows, cut at multiples of `block`: body(part). With `meet`, body
