@@ -39,7 +39,7 @@ inline void check(const Tensor& tensor, const char* name, Sizes sizes, const Ten
                   " must be a CPU tensor of the input's dtype");
 }
 
-// torch's code of a dtype that kernels take; a negative number for others.
+// torch's code of a dtype that kernels take, or of indices; a negative number for others.
 inline int32_t dtype_code(ScalarType dtype) {
   switch (dtype) {
     case ScalarType::Float:
@@ -50,6 +50,8 @@ inline int32_t dtype_code(ScalarType dtype) {
       return aoti_torch_dtype_bfloat16();
     case ScalarType::Half:
       return aoti_torch_dtype_float16();
+    case ScalarType::Long:
+      return aoti_torch_dtype_int64();
     default:
       return -1;
   }
@@ -121,7 +123,7 @@ inline Mode checked_mode(int64_t index) {
 }
 
 inline void check_dtype(const Tensor& input) {
-  STD_TORCH_CHECK(dtype_code(input.scalar_type()) >= 0,
+  STD_TORCH_CHECK(input.scalar_type() != ScalarType::Long && dtype_code(input.scalar_type()) >= 0,
                   "input must be float32, float64, bfloat16 or float16");
 }
 

@@ -24,23 +24,40 @@ class _Recurrent(nn.RNNBase):
     # The module of torch.nn that this one stands in for.
     _stock: ClassVar[type[nn.RNNBase]]
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(
+        self, input: Any, hx: Any = None, *, lengths: Any = None, padding: str = "right"
+    ) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
         Args:
-            input: a tensor, or a `torch.nn.utils.rnn.PackedSequence`. Packed sequences run
-                through torch's own code: correct, and not accelerated.
+            input: a tensor, or a `torch.nn.utils.rnn.PackedSequence`.
             hx: the first state or states; zeros when None.
+            lengths: steps of each row, a tensor of integers `(B,)` in any order and on any device;
+                zeros are allowed. `torch.nn` has no such argument. Steps beyond a row's length
+                give zeros in the output, cost no work and get no gradient; a row's last states are
+                those of its last step, where the reverse direction begins. Default: None, all rows
+                have all steps.
+            padding: with `lengths`, whether rows are padded on the "right", behind their last
+                step, or on the "left", before their first, as Keras pads. Default: "right".
 
         Returns:
             The output, and the last state or states in the form of `hx`.
 
         Raises:
-            ValueError: the input has a number of dimensions or a dtype that does not fit.
-            RuntimeError: a size does not fit, or the sequence is empty. Types and texts of both
-                errors are those of `torch.nn`.
+            ValueError: the input has a number of dimensions or a dtype that does not fit, or
+                lengths do not fit the input.
+            TypeError: lengths are not a tensor of integers.
+            RuntimeError: a size does not fit, or the sequence is empty. Types and texts of the
+                errors about input and hx are those of `torch.nn`.
+
+        Example:
+            >>> output, h_n = GRU(10, 20)(torch.randn(5, 2, 10), lengths=torch.tensor([5, 2]))
+            >>> output[2:, 1].count_nonzero(), bool((output[1, 1] == h_n[0, 1]).all())
+            (tensor(0), True)
         """
-        return recurrent.forward(self, input, hx, layer=self._layer, stock=self._stock.forward)
+        return recurrent.forward(
+            self, input, hx, lengths, padding, layer=self._layer, stock=self._stock.forward
+        )
 
 
 class RNN(_Recurrent):

@@ -7,6 +7,7 @@ which chooses between kernel and reference and has the gradient of both.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def layer(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     reverse: bool,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, by the kernel where one applies.
 
@@ -45,6 +47,10 @@ def layer(
     extension is not loaded, under `torch.func` transforms and forward-mode differentiation, and
     for devices, dtypes or mixtures of dtypes that the kernels do not know. Second derivatives go
     through the reference too.
+
+    With `batch_sizes (T,)`, int64 on the CPU, which do not grow, input and output are packed
+    (`fastrnn.lengths`), and rows are those of `hx`, longest first; only `has_kernel` calls may
+    have them.
 
     Example:
         >>> x, h = torch.ones(2, 1, 1), torch.zeros(1, 1)
@@ -54,14 +60,16 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
-    if not has_kernel(*(t for t in tensors if t is not None)):
+    if batch_sizes is None and not has_kernel(*(t for t in tensors if t is not None)):
         return reference.layer(mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        output, h_n, *c_n = _Layer.apply(*tensors, mode, reverse)  # type: ignore[no-untyped-call]
+        output, h_n, *c_n = _Layer.apply(  # type: ignore[no-untyped-call]
+            *tensors, batch_sizes, mode, reverse
+        )
         return output, h_n, c_n[0] if c_n else None
     code = reference.MODES.index(mode)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
-        *tensors, code, reverse, False, _may_round(weight_hh, input)
+        *tensors, code, reverse, False, _may_round(weight_hh, input), batch_sizes
     )
     return output, h_n, None if cx is None else c_n
 
@@ -74,18 +82,21 @@ def inference(
     *,
     num_layers: int,
     bidirectional: bool,
-    batch_first: bool,
+    batch_first: bool = False,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs all layers and directions of a module by one op, without gradients.
 
     Args:
         mode: one of `fastrnn.reference.MODES`.
-        input: `(T, B, I)`, or `(B, T, I)` with `batch_first`; `T >= 1`.
+        input: `(T, B, I)`, or `(B, T, I)` with `batch_first`; `T >= 1`. With `batch_sizes`
+            packed, as the output is then.
         states: one or, for the LSTM, two tensors `(num_layers * D, B, H)`; zeros where empty.
         weights: of all layers and directions, in the order of `torch.nn.RNNBase._flat_weights`.
         num_layers: layers; each takes the output of the one before.
         bidirectional: whether each layer also runs from the end; `D` is 2 then, else 1.
-        batch_first: the order of input and output.
+        batch_first: the order of input and output, where they are not packed. Default: False.
+        batch_sizes: as for `layer`. Default: None.
 
     Returns:
         `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n`
@@ -98,7 +109,7 @@ def inference(
     Example:
         >>> one = torch.ones(1, 1)
         >>> inference("RNN_RELU", torch.ones(2, 1, 1), (), [one, one], num_layers=1,
-        ...     bidirectional=False, batch_first=False)[0].flatten()
+        ...     bidirectional=False)[0].flatten()
         tensor([1., 2.])
     """
     output, h_n, c_n = torch.ops.fastrnn._inference.default(
@@ -110,13 +121,14 @@ def inference(
         bidirectional,
         batch_first,
         _may_round(weights[1], input, batch_first),
+        batch_sizes,
     )
     return output, h_n, c_n if mode == "LSTM" else None
 
 
 def has_kernel(input: Tensor, *others: Tensor) -> bool:
     """Whether the kernels can run `input` together with the other tensors of the call."""
-    if not _has_kernel(input) or _is_transformed():
+    if not _has_kernel(input) or is_transformed():
         return False
     dtype = input.dtype
     return all(tensor.dtype is dtype and tensor.is_cpu for tensor in others)
@@ -129,7 +141,7 @@ def is_best_for(input: Tensor) -> bool:
     same behaviour everywhere; and under function transforms and forward-mode differentiation, which
     torch's own functions support in part only. Otherwise torch's are faster than the reference.
     """
-    return not _extension.loaded or _has_kernel(input) or _is_transformed()
+    return not _extension.loaded or _has_kernel(input) or is_transformed()
 
 
 def rounds_products() -> bool:
@@ -155,6 +167,8 @@ def _may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> b
     if weight_hh.numel() <= _FEW_WEIGHTS:
         return False
     shape = input.shape  # slicing it would cost more than all the rest
+    if len(shape) == 2:  # packed: more than one row
+        return False
     steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
     return batch == 1 and steps > 1 and rounds_products()
 
@@ -163,36 +177,39 @@ def _has_kernel(tensor: Tensor) -> bool:
     return _extension.loaded and tensor.is_cpu and tensor.dtype in KERNEL_DTYPES
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func`, or forward-mode differentiation, is active."""
     return _functorch_active() or forward_ad._current_level >= 0
 
 
 class _Layer(torch.autograd.Function):
-    """`_layer_forward` with its gradient. The first seven arguments are the tensors of `layer`."""
+    """`_layer_forward` with its gradient. Seven tensors of `layer`, batch_sizes, mode, reverse."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        *tensors, mode, reverse = args
+        *tensors, batch_sizes, mode, reverse = args
         code = reference.MODES.index(mode)
         output, h_n, c_n, reserve = torch.ops.fastrnn._layer_forward.default(
-            *tensors, code, reverse, True
+            *tensors, code, reverse, True, batch_sizes=batch_sizes
         )
         ctx.mode, ctx.reverse = mode, reverse
         # An unused result gets None for its gradient, and the kernel skips it.
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, output, reserve)
+        ctx.save_for_backward(*tensors, output, reserve, batch_sizes)
         return (output, h_n, c_n) if mode == "LSTM" else (output, h_n)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, output, reserve = ctx.saved_tensors
+        *tensors, output, reserve, batch_sizes = ctx.saved_tensors
         needed = ctx.needs_input_grad[: len(tensors)]
         if all(grad is None for grad in grads):
             return (None,) * len(ctx.needs_input_grad)
         with_graph = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if with_graph or _is_transformed():
-            results = _reference_backward(ctx.mode, ctx.reverse, tensors, needed, grads, with_graph)
-            return (*results, None, None)
+        if with_graph or is_transformed():
+            results = _reference_backward(
+                ctx.mode, ctx.reverse, tensors, batch_sizes, needed, grads, with_graph
+            )
+            return (*results, None, None, None)
         grad_output, grad_h_n, *grad_c_n = grads
         input, hx, cx, weight_ih, weight_hh, _, _ = tensors
         results = torch.ops.fastrnn._layer_backward.default(
@@ -209,14 +226,17 @@ class _Layer(torch.autograd.Function):
             reference.MODES.index(ctx.mode),
             ctx.reverse,
             sum(1 << k for k, need in enumerate(needed) if need),
+            batch_sizes,
         )
-        return (*(r if need else None for r, need in zip(results, needed, strict=True)), None, None)
+        wanted = (r if need else None for r, need in zip(results, needed, strict=True))
+        return (*wanted, None, None, None)
 
 
 def _reference_backward(
     mode: str,
     reverse: bool,
     tensors: list[Tensor | None],
+    batch_sizes: Tensor | None,
     needed: tuple[bool, ...],
     grads: tuple[Tensor | None, ...],
     with_graph: bool,
@@ -229,10 +249,13 @@ def _reference_backward(
     """
     with torch.enable_grad():
         views: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
-        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = views
-        outputs: Any = reference.layer(
-            mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
-        )
+        if batch_sizes is None:
+            input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = views
+            outputs: Any = reference.layer(
+                mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
+            )
+        else:
+            outputs = _packed_reference(mode, views, reverse, batch_sizes)
     used = [(o, g) for o, g in zip(outputs, grads, strict=False) if g is not None]
     results = iter(
         torch.autograd.grad(
@@ -244,6 +267,25 @@ def _reference_backward(
         )
     )
     return [next(results) if need else None for need in needed]
+
+
+def _packed_reference(
+    mode: str, tensors: list[Any], reverse: bool, batch_sizes: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`fastrnn.reference.layer` for packed arrays, by way of padded ones."""
+    packed, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = tensors
+    batch = hx.size(0)
+    steps = int((batch_sizes > 0).sum())
+    valid = torch.arange(batch) < batch_sizes[:steps].unsqueeze(1)
+    places = valid.flatten().nonzero().squeeze(1)
+    padded = packed.new_zeros(steps * batch, packed.size(1))
+    padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, -1)
+    output, h_n, c_n = reference.layer(
+        mode, padded, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse, valid
+    )
+    output = output.flatten(0, 1).index_select(0, places)
+    unused = packed.size(0) - len(places)
+    return torch.nn.functional.pad(output, (0, 0, 0, unused)), h_n, c_n
 
 
 def _fake_forward(
@@ -258,15 +300,16 @@ def _fake_forward(
     reverse: bool,
     save: bool,
     bfloat16_weights: bool = False,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    steps, batch, _ = input.shape
+    *rows, _ = input.shape
     hidden = weight_hh.shape[1]
     kept = _RESERVE[reference.MODES[mode]] if save else 0
     return (
-        input.new_empty(steps, batch, hidden),
-        input.new_empty(batch, hidden),
-        input.new_empty(0) if cx is None else input.new_empty(batch, hidden),
-        input.new_empty(steps * batch * hidden * kept),
+        input.new_empty(*rows, hidden),
+        input.new_empty(hx.shape),
+        input.new_empty(0 if cx is None else hx.shape),
+        input.new_empty(math.prod(rows) * hidden * kept),
     )
 
 
@@ -284,6 +327,7 @@ def _fake_backward(
     mode: int,
     reverse: bool,
     wanted: int,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     bias_shape = weight_ih.shape[:1]
     like = [t.shape for t in (input, hx, hx, weight_ih, weight_hh)] + [bias_shape] * 2
@@ -299,11 +343,13 @@ def _fake_inference(
     bidirectional: bool,
     batch_first: bool,
     bfloat16_weights: bool = False,
+    batch_sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = weights[1].shape[1]
     directions = 2 if bidirectional else 1
-    steps, batch = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
-    output = input.new_empty(steps, batch, directions * hidden)
+    rows = input.transpose(0, 1).shape[:2] if batch_first else input.shape[:-1]
+    output = input.new_empty(*rows, directions * hidden)
+    batch = states[0].shape[1] if states else rows[-1]
     finals = (num_layers * directions, batch, hidden)
     return (
         output.transpose(0, 1) if batch_first else output,

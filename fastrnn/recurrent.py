@@ -6,21 +6,31 @@ and weights that torch's own forward reads.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import ops
+from fastrnn import lengths as ragged
+from fastrnn import ops, reference
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 """Runs one layer in one direction: `fastrnn.ops.layer` or `fastrnn.reference.layer`."""
 
 
 def forward(
-    module: nn.RNNBase, input: Any, hx: Any, *, layer: Layer, stock: Callable[..., Any]
+    module: nn.RNNBase,
+    input: Any,
+    hx: Any,
+    lengths: Any = None,
+    padding: str = "right",
+    *,
+    layer: Layer,
+    stock: Callable[..., Any],
 ) -> Any:
     """What `module(input, hx)` returns.
 
@@ -28,42 +38,161 @@ def forward(
         module: whose weights and options count.
         input: a tensor, or a `PackedSequence`.
         hx: the first state or states, or None.
+        lengths: as `fastrnn.lengths.check` takes them, or None.
+        padding: one of `fastrnn.lengths.PADDINGS`.
         layer: runs one layer in one direction.
         stock: torch's own forward, for the calls that it alone runs or refuses.
     """
     weights = _weights(module)
     states = () if hx is None else _states(module, hx)
-    if states is not None and layer is ops.layer and _runs_at_once(module, input, states, weights):
-        output, h_n, c_n = ops.inference(
-            module.mode,
-            input,
-            states,
-            weights,
-            num_layers=module.num_layers,
-            bidirectional=module.bidirectional,
-            batch_first=module.batch_first,
-        )
-        return output, _hidden((h_n,) if c_n is None else (h_n, c_n))
-    if states is None or not takes(module, input, states, layer):
+    if states is None:
+        return stock(module, input, hx)
+    if lengths is not None:
+        return _forward_lengths(module, input, states, lengths, padding, weights, layer)
+    if isinstance(input, PackedSequence):
+        if layer is not ops.layer or not _has_kernel(input.data, states, weights):
+            return stock(module, input, hx)
+        return _forward_packed(module, input, states, weights)
+    if layer is ops.layer and _runs_at_once(module, input, states, weights):
+        output, states = _infer(module, input, states, weights, module.batch_first)
+        return output, _hidden(states)
+    if not takes(module, input, states, layer):
         return stock(module, input, hx)
 
     is_batched = input.dim() == 3
     if not is_batched:
         input = input.unsqueeze(0 if module.batch_first else 1)
         states = tuple(state.unsqueeze(1) for state in states)
-    if states:
-        hidden: Any = _hidden(states)
-        module.check_forward_args(input, hidden, None)
-    else:
-        module.check_input(input, None)
+    _check(module, input, states)
     if module.batch_first:
         input = input.transpose(0, 1)
 
-    output, states = _run_layers(module, input, states, weights, layer)
+    output, states = _run_layers(module, input, states, weights, layer, input.size(1))
 
     if not is_batched:
         return output.squeeze(1), _hidden(tuple(state.squeeze(1) for state in states))
     return output.transpose(0, 1) if module.batch_first else output, _hidden(states)
+
+
+def _forward_packed(
+    module: nn.RNNBase, input: PackedSequence, states: tuple[Any, ...], weights: list[Any]
+) -> Any:
+    data, batch_sizes, sorted_indices, unsorted_indices = input
+    states = _permuted(states, sorted_indices)
+    _check(module, data, states, batch_sizes)
+    output, states = _run_packed(module, data, states, weights, batch_sizes)
+    packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
+    return packed, _hidden(_permuted(states, unsorted_indices))
+
+
+def _forward_lengths(
+    module: nn.RNNBase,
+    input: Any,
+    states: tuple[Any, ...],
+    lengths: Any,
+    padding: str,
+    weights: list[Any],
+    layer: Layer,
+) -> Any:
+    if not isinstance(input, Tensor) or input.dim() != 3:
+        raise ValueError(
+            "lengths go with a padded input of three dimensions, got "
+            + (f"{input.dim()}" if isinstance(input, Tensor) else type(input).__name__)
+        )
+    _check(module, input, states)
+    if module.batch_first:
+        input = input.transpose(0, 1)
+    steps, batch, _ = input.shape
+    if steps == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+    lengths = ragged.check(lengths, padding, steps, batch)
+    if not states:
+        count = module.num_layers * (2 if module.bidirectional else 1)
+        shape = (count, batch, module.hidden_size)
+        states = tuple(input.new_zeros(shape) for _ in range(_state_count(module)))
+    if layer is ops.layer and _has_kernel(input, states, weights):
+        order = ragged.sort(lengths, steps)
+        packed = ragged.pack(input, order, padding)
+        states = _permuted(states, order.sorted_indices)
+        output, states = _run_packed(module, packed, states, weights, order.batch_sizes)
+        output = ragged.unpack(output, order, padding)
+        states = _permuted(states, order.unsorted_indices)
+    else:
+        valid = ragged.valid(lengths, padding, steps).to(input.device)
+        masked = functools.partial(reference.layer, valid=valid)
+        output, states = _run_layers(module, input, states, weights, masked, batch)
+    return output.transpose(0, 1) if module.batch_first else output, _hidden(states)
+
+
+def _run_packed(
+    module: nn.RNNBase,
+    packed: Tensor,
+    states: tuple[Tensor, ...],
+    weights: list[Any],
+    batch_sizes: Tensor,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """From `packed (rows, I)` to `(rows, D*H)` and the last states, by kernels."""
+    if not torch.is_grad_enabled() and not (module.training and module.dropout):
+        return _infer(module, packed, states, weights, False, batch_sizes)
+    batch = states[0].size(1) if states else int(batch_sizes[0])
+    layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
+    return _run_layers(module, packed, states, weights, layer, batch)
+
+
+def _infer(
+    module: nn.RNNBase,
+    input: Tensor,
+    states: tuple[Tensor, ...],
+    weights: list[Any],
+    batch_first: bool,
+    batch_sizes: Tensor | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    output, h_n, c_n = ops.inference(
+        module.mode,
+        input,
+        states,
+        weights,
+        num_layers=module.num_layers,
+        bidirectional=module.bidirectional,
+        batch_first=batch_first,
+        batch_sizes=batch_sizes,
+    )
+    return output, (h_n,) if c_n is None else (h_n, c_n)
+
+
+def _check(
+    module: nn.RNNBase,
+    input: Tensor,
+    states: tuple[Tensor, ...],
+    batch_sizes: Tensor | None = None,
+) -> None:
+    """Raises torch's errors for sizes that do not fit."""
+    if states:
+        hidden: Any = _hidden(states)
+        module.check_forward_args(input, hidden, batch_sizes)
+    else:
+        module.check_input(input, batch_sizes)
+
+
+def _permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...]:
+    if indices is None:
+        return states
+    return tuple(state.index_select(1, indices) for state in states)
+
+
+def _has_kernel(input: Tensor, states: tuple[Any, ...], weights: list[Any]) -> bool:
+    for state in states:
+        if not isinstance(state, Tensor):
+            return False
+    return ops.has_kernel(input, *states, *weights) and not _is_torchs()
+
+
+def _is_torchs() -> bool:
+    """Whether torch's own functions must run, whatever the call is."""
+    # A trace stays portable: it holds torch's functions, not ours.
+    return (
+        torch._C._is_any_autocast_enabled() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    )
 
 
 def takes(module: nn.RNNBase, input: Any, states: tuple[Any, ...], layer: Layer) -> bool:
@@ -84,9 +213,7 @@ def takes(module: nn.RNNBase, input: Any, states: tuple[Any, ...], layer: Layer)
         )
         # Another layer than ours was chosen, and runs wherever it can.
         and (layer is not ops.layer or ops.is_best_for(input))
-        and not torch._C._is_any_autocast_enabled()
-        # A trace stays portable: it holds torch's functions, not ours.
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not _is_torchs()
     )
 
 
@@ -109,6 +236,10 @@ def _states(module: nn.RNNBase, hx: Any) -> tuple[Any, ...] | None:
     if module.mode != "LSTM":
         return (hx,)
     return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+
+def _state_count(module: nn.RNNBase) -> int:
+    return 2 if module.mode == "LSTM" else 1
 
 
 def _hidden(states: tuple[Tensor, ...]) -> Any:
@@ -135,11 +266,7 @@ def _runs_at_once(
         for state in states:
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
-    return (
-        ops.has_kernel(input, *states, *weights)
-        and not torch._C._is_any_autocast_enabled()
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    )
+    return ops.has_kernel(input, *states, *weights) and not _is_torchs()
 
 
 def _run_layers(
@@ -148,8 +275,9 @@ def _run_layers(
     states: tuple[Tensor, ...],
     weights: list[Any],
     layer: Layer,
+    batch: int,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """From `input (T, B, I)` to `output (T, B, D*H)`.
+    """From `input (T, B, I)` to `output (T, B, D*H)`, or packed arrays where `layer` wants them.
 
     The states are `(num_layers * D, B, H)`; zeros where none are given.
     """
@@ -159,10 +287,7 @@ def _run_layers(
         firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
     else:
         # A tensor for each state: torch.compile wants the arguments of a layer distinct.
-        zeros = (
-            input.new_zeros(input.size(1), module.hidden_size)
-            for _ in range(2 if module.mode == "LSTM" else 1)
-        )
+        zeros = (input.new_zeros(batch, module.hidden_size) for _ in range(_state_count(module)))
         firsts = [tuple(zeros)] * count
     per_layer = len(weights) // count
     finals: list[tuple[Any, ...]] = []

@@ -33,6 +33,7 @@ def layer(
     bias_ih: Tensor | None,
     bias_hh: Tensor | None,
     reverse: bool,
+    valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, as `torch.nn.RNN`, `LSTM` and `GRU` do.
 
@@ -46,6 +47,8 @@ def layer(
         bias_ih: `(G*H,)` or None.
         bias_hh: `(G*H,)` or None.
         reverse: whether to go from the last time step to the first.
+        valid: which steps are a row's own, `(T, B)` bool; all others give zeros and leave the
+            state as it is. Default: None, all of them.
 
     Returns:
         `output (T, B, H)` in the time order of `input`, `h_n (B, H)`, and `c_n (B, H)` or None.
@@ -59,13 +62,22 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     step = _STEPS[mode]
+    if valid is not None:  # what is beside the rows may be NaN, and NaN times zero is too
+        input = torch.where(valid.unsqueeze(-1), input, 0)
     # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
     igates = linear(input, weight_ih, bias_ih).unbind(0)
     state: State = (hx,) if cx is None else (hx, cx)
     outputs = []
-    for igates_t in reversed(igates) if reverse else igates:
-        state = step(igates_t, linear(state[0], weight_hh, bias_hh), state)
-        outputs.append(state[0])
+    masks = None if valid is None else valid.unsqueeze(-1).unbind(0)
+    for t in reversed(range(len(igates))) if reverse else range(len(igates)):
+        before = state
+        state = step(igates[t], linear(state[0], weight_hh, bias_hh), state)
+        if masks is None:
+            outputs.append(state[0])
+        else:
+            outputs.append(torch.where(masks[t], state[0], 0))
+            pairs = zip(state, before, strict=True)
+            state = tuple(torch.where(masks[t], new, old) for new, old in pairs)
     if reverse:
         outputs.reverse()
     h_n, *c_n = state

@@ -6,12 +6,13 @@ import doctest
 import importlib
 
 import pytest
+import torch
 
 
-@pytest.mark.parametrize("name", ["explain", "modules", "info", "ops", "reference"])
+@pytest.mark.parametrize("name", ["explain", "modules", "info", "lengths", "ops", "reference"])
 def test_examples(name):
     # Not `import fastrnn.info as ...`, which would give the function of that name.
     module = importlib.import_module(f"fastrnn.{name}")
-    result = doctest.testmod(module)
+    result = doctest.testmod(module, extraglobs={"torch": torch})
     assert result.attempted > 0
     assert result.failed == 0

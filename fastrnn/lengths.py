@@ -1,0 +1,188 @@
+"""Rows of different lengths: what `lengths` means, and the way to rows without padding and back.
+
+Padded arrays are `(T, B, features)`. Packed ones are `(rows, features)`, as the data of a
+`torch.nn.utils.rnn.PackedSequence`: the first step of all rows, longest row first, then the second
+of those that have one, and so on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastrnn import _extension, ops
+
+PADDINGS = ("right", "left")
+"""Where rows are padded: behind their last step, or before their first."""
+
+
+class Order(NamedTuple):
+    """How the rows of a padded array come in a packed one.
+
+    Attributes:
+        sorted_indices: `(B,)`, the rows' indices, longest first.
+        unsorted_indices: `(B,)`, where each row is among them.
+        batch_sizes: `(T,)`, how many rows there are at each step; zeros at the end where no row
+            has `T` steps.
+    """
+
+    sorted_indices: Tensor
+    unsorted_indices: Tensor
+    batch_sizes: Tensor
+
+
+def check(lengths: Any, padding: str, steps: int, batch: int) -> Tensor:
+    """The lengths as an int64 tensor on the CPU, after all checks.
+
+    Args:
+        lengths: what the user gave.
+        padding: one of `PADDINGS`.
+        steps: `T` of the input.
+        batch: `B` of the input.
+
+    Raises:
+        TypeError: `lengths` is not a tensor of integers.
+        ValueError: its shape is not `(B,)`, a length is not from 0 to `T`, or `padding` is unknown.
+
+    Example:
+        >>> check(torch.tensor([3, 0], dtype=torch.uint8), "right", steps=3, batch=2)
+        tensor([3, 0])
+    """
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be 'right' or 'left', got {padding!r}")
+    if not isinstance(lengths, Tensor):
+        raise TypeError(
+            f"lengths must be a tensor of integers, got {type(lengths).__name__}: "
+            "torch.tensor(...) makes one of a list"
+        )
+    if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype is torch.bool:
+        raise TypeError(f"lengths must be a tensor of integers, got dtype {lengths.dtype}")
+    if lengths.shape != (batch,):
+        raise ValueError(
+            f"lengths must have one length for each of the {batch} rows of input, "
+            f"shape ({batch},), got {tuple(lengths.shape)}"
+        )
+    checked: Tensor = lengths.detach().to("cpu", torch.int64).contiguous()
+    # A compiled call is safe too, since the ops check; under a function transform there may be no
+    # values to read, and a mask of wrong ones does no harm.
+    if not torch.compiler.is_compiling() and not ops.is_transformed():
+        for row, length in enumerate(checked.tolist()):
+            if not 0 <= length <= steps:
+                raise ValueError(
+                    f"lengths must be from 0 to the {steps} steps of input, "
+                    f"got {length} for row {row}"
+                )
+    return checked
+
+
+def valid(lengths: Tensor, padding: str, steps: int) -> Tensor:
+    """Which steps of a padded array are a row's own: `(T, B)`, bool.
+
+    Example:
+        >>> valid(torch.tensor([2, 1]), "left", steps=3).int()
+        tensor([[0, 0],
+                [1, 0],
+                [1, 1]], dtype=torch.int32)
+    """
+    times = torch.arange(steps, device=lengths.device).unsqueeze(1)
+    return times >= steps - lengths if padding == "left" else times < lengths
+
+
+def sort(lengths: Tensor, steps: int) -> Order:
+    """How rows of such lengths, as `check` returns them, are packed.
+
+    Example:
+        >>> sort(torch.tensor([1, 3, 0]), steps=4).batch_sizes
+        tensor([2, 1, 1, 0])
+    """
+    return Order(*torch.ops.fastrnn._sort_lengths.default(lengths, steps))
+
+
+def pack(input: Tensor, order: Order, padding: str) -> Tensor:
+    """From `(T, B, features)` to `(rows, features)`.
+
+    `torch.compile` and `torch.export` get `T * B` rows, of which the last are zeros, because they
+    want to know shapes before lengths.
+    """
+    result: Tensor = _Pack.apply(  # type: ignore[no-untyped-call]
+        input,
+        order.sorted_indices,
+        order.batch_sizes,
+        padding == "left",
+        not torch.compiler.is_compiling(),
+    )
+    return result
+
+
+def unpack(packed: Tensor, order: Order, padding: str) -> Tensor:
+    """From `(rows, features)` to `(T, B, features)`, zeros where a row has no step."""
+    result: Tensor = _Unpack.apply(  # type: ignore[no-untyped-call]
+        packed,
+        order.sorted_indices,
+        order.batch_sizes,
+        padding == "left",
+        not torch.compiler.is_compiling(),
+    )
+    return result
+
+
+class _Pack(torch.autograd.Function):
+    """`_pack`, whose gradient is `_unpack`. Both take what the other needs."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, *order: Any) -> Tensor:
+        _save(ctx, *order)
+        result: Tensor = torch.ops.fastrnn._pack.default(input, *order)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return _Unpack.apply(grads[0], *_saved(ctx)), None, None, None, None  # type: ignore[no-untyped-call]
+
+
+class _Unpack(torch.autograd.Function):
+    """`_unpack`, whose gradient is `_pack`."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, *order: Any) -> Tensor:
+        _save(ctx, *order)
+        result: Tensor = torch.ops.fastrnn._unpack.default(packed, *order[:-1])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return _Pack.apply(grads[0], *_saved(ctx)), None, None, None, None  # type: ignore[no-untyped-call]
+
+
+def _save(ctx: Any, sorted_indices: Tensor, batch_sizes: Tensor, left: bool, trim: bool) -> None:
+    ctx.save_for_backward(sorted_indices, batch_sizes)
+    ctx.flags = (left, trim)
+
+
+def _saved(ctx: Any) -> tuple[Any, ...]:
+    return (*ctx.saved_tensors, *ctx.flags)
+
+
+def _fake_sort_lengths(lengths: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(lengths), torch.empty_like(lengths), lengths.new_empty(steps)
+
+
+def _fake_pack(
+    input: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool, trim: bool
+) -> Tensor:
+    steps, batch, features = input.shape
+    rows: Any = torch.library.get_ctx().new_dynamic_size() if trim else steps * batch
+    return input.new_empty(rows, features)
+
+
+def _fake_unpack(packed: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool) -> Tensor:
+    return packed.new_empty(batch_sizes.shape[0], sorted_indices.shape[0], packed.shape[1])
+
+
+if _extension.loaded:
+    # The shapes of the results, for torch.compile and torch.export.
+    torch.library.register_fake("fastrnn::_sort_lengths", _fake_sort_lengths)
+    torch.library.register_fake("fastrnn::_pack", _fake_pack)
+    torch.library.register_fake("fastrnn::_unpack", _fake_unpack)
