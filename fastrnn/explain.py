@@ -82,30 +82,30 @@ def explain(module: Any, input: Tensor) -> Explanation:
         raise TypeError(f"explain: input must be a tensor, got {type(input).__name__}")
     if input.dim() not in (2, 3):
         raise ValueError(f"explain: input must have 2 or 3 dimensions, got {input.dim()}")
-    path, reason = _path(module, input)
+    input, _, weights = recurrent.autocast(input, (), module._flat_weights)
+    path, reason = _path(module, input, weights)
     layers = _layers(module, input) if path == "kernels" else ()
     return Explanation(repr(module), path, reason, layers)
 
 
-def _path(module: _Recurrent, input: Tensor) -> tuple[str, str]:
-    weights: list[Any] = module._flat_weights
+def _path(module: _Recurrent, input: Tensor, weights: list[Any]) -> tuple[str, str]:
     if module._layer is not ops.layer:
         return "reference", "a subclass chose its own way to run a layer"
-    if not recurrent.takes(module, input, (), module._layer):
-        return "torch", _why_torch(input, weights[0])
+    if not recurrent.takes(module, input, (), weights, module._layer):
+        return "torch", _why_torch(module, input, weights[0])
     if ops.has_kernel(input, *weights):
         return "kernels", f"they run {_name(input.dtype)} on the CPU"
     if not _extension.loaded:
         return "reference", f"the kernels are not loaded: {_extension.reason}"
-    return "reference", "a function transform is active, or the dtypes or devices are mixed"
+    return "reference", "a function transform is active"
 
 
-def _why_torch(input: Tensor, weight: Any) -> str:
-    if torch._C._is_any_autocast_enabled():
-        return "autocast is on"
+def _why_torch(module: _Recurrent, input: Tensor, weight: Any) -> str:
+    if module.proj_size:
+        return "there is no kernel for projections (proj_size)"
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return "a trace holds torch's functions, not ours"
-    if input.device != weight.device or 0 in input.shape:
+    if input.device != weight.device or input.dtype is not weight.dtype or 0 in input.shape:
         return "torch decides about this input, or refuses it"
     return f"there is no kernel for {_name(input.dtype)} on {input.device.type}"
 

@@ -126,12 +126,12 @@ def inference(
     return output, h_n, c_n if mode == "LSTM" else None
 
 
-def has_kernel(input: Tensor, *others: Tensor) -> bool:
-    """Whether the kernels can run `input` together with the other tensors of the call."""
+def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernels can run `input` with the other tensors of the call, all being there."""
     if not _has_kernel(input) or is_transformed():
         return False
     dtype = input.dtype
-    return all(tensor.dtype is dtype and tensor.is_cpu for tensor in others)
+    return all(tensor is not None and tensor.dtype is dtype and tensor.is_cpu for tensor in others)
 
 
 def is_best_for(input: Tensor) -> bool:

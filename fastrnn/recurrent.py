@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import lengths as ragged
@@ -47,17 +46,20 @@ def forward(
     states = () if hx is None else _states(module, hx)
     if states is None:
         return stock(module, input, hx)
+    given = input
+    if torch._C._is_any_autocast_enabled():
+        input, states, weights = autocast(input, states, weights)
     if lengths is not None:
         return _forward_lengths(module, input, states, lengths, padding, weights, layer)
     if isinstance(input, PackedSequence):
-        if layer is not ops.layer or not _has_kernel(input.data, states, weights):
-            return stock(module, input, hx)
+        if layer is not ops.layer or not _has_kernel(module, input.data, states, weights):
+            return stock(module, given, hx)
         return _forward_packed(module, input, states, weights)
     if layer is ops.layer and _runs_at_once(module, input, states, weights):
         output, states = _infer(module, input, states, weights, module.batch_first)
         return output, _hidden(states)
-    if not takes(module, input, states, layer):
-        return stock(module, input, hx)
+    if not takes(module, input, states, weights, layer):
+        return stock(module, given, hx)
 
     is_batched = input.dim() == 3
     if not is_batched:
@@ -110,7 +112,7 @@ def _forward_lengths(
         count = module.num_layers * (2 if module.bidirectional else 1)
         shape = (count, batch, module.hidden_size)
         states = tuple(input.new_zeros(shape) for _ in range(_state_count(module)))
-    if layer is ops.layer and _has_kernel(input, states, weights):
+    if layer is ops.layer and _has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps)
         packed = ragged.pack(input, order, padding)
         states = _permuted(states, order.sorted_indices)
@@ -180,30 +182,76 @@ def _permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...
     return tuple(state.index_select(1, indices) for state in states)
 
 
-def _has_kernel(input: Tensor, states: tuple[Any, ...], weights: list[Any]) -> bool:
+def _has_kernel(
+    module: nn.RNNBase, input: Tensor, states: tuple[Any, ...], weights: list[Any]
+) -> bool:
     for state in states:
         if not isinstance(state, Tensor):
             return False
-    return ops.has_kernel(input, *states, *weights) and not _is_torchs()
-
-
-def _is_torchs() -> bool:
-    """Whether torch's own functions must run, whatever the call is."""
-    # A trace stays portable: it holds torch's functions, not ours.
     return (
-        torch._C._is_any_autocast_enabled() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        _are_all_there(module, weights)
+        and ops.has_kernel(input, *states, *weights)
+        and not _is_traced()
     )
 
 
-def takes(module: nn.RNNBase, input: Any, states: tuple[Any, ...], layer: Layer) -> bool:
-    """Whether a call is for `layer`; torch's own code runs, or refuses, all others."""
+def _are_all_there(module: nn.RNNBase, weights: list[Any]) -> bool:
+    """Whether there are as many weights as the module's options say, and none is a projection."""
+    layers = module.num_layers * (2 if module.bidirectional else 1)
+    return len(weights) == layers * (4 if module.bias else 2) and not module.proj_size
+
+
+def _is_traced() -> bool:
+    """Whether a trace is made, which stays portable: it holds torch's functions, not ours."""
+    return torch.jit.is_tracing()  # type: ignore[attr-defined, no-any-return, no-untyped-call]
+
+
+def autocast(
+    input: Any, states: tuple[Any, ...], weights: list[Any]
+) -> tuple[Any, tuple[Any, ...], list[Any]]:
+    """The tensors of a call as autocast on the device of `input` wants them, gradients kept.
+
+    All cells alike: torch casts in some of the functions that its cells call, and so gives float32
+    for a GRU. What is cast is what torch casts: floating point, but not float64.
+    """
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(data, Tensor):
+        return input, states, weights
+    device = data.device
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return input, states, weights
+    dtype = torch.get_autocast_dtype(kind)
+
+    def cast(x: Any) -> Any:
+        if isinstance(x, Tensor) and x.is_floating_point() and x.dtype is not torch.float64:
+            return x.to(dtype) if x.device == device else x
+        return x
+
+    data = cast(data)
+    input = input._replace(data=data) if isinstance(input, PackedSequence) else data
+    return input, tuple(map(cast, states)), list(map(cast, weights))
+
+
+def takes(
+    module: nn.RNNBase, input: Any, states: tuple[Any, ...], weights: list[Any], layer: Layer
+) -> bool:
+    """Whether a call is for `layer`; torch's own code runs, or refuses, all others.
+
+    Under autocast the tensors are those that `autocast` gives.
+    """
     if not isinstance(input, Tensor) or input.dim() not in (2, 3):
         return False
-    weight: Any = module._flat_weights[0]
     time_dim = 1 if module.batch_first and input.dim() == 3 else 0
     return (
         input.size(time_dim) > 0
-        and input.device == weight.device
+        and _are_all_there(module, weights)
+        and all(
+            isinstance(weight, Tensor)
+            and weight.dtype is input.dtype
+            and weight.device == input.device
+            for weight in weights
+        )
         and all(
             isinstance(state, Tensor)
             and state.dim() == input.dim()
@@ -213,7 +261,7 @@ def takes(module: nn.RNNBase, input: Any, states: tuple[Any, ...], layer: Layer)
         )
         # Another layer than ours was chosen, and runs wherever it can.
         and (layer is not ops.layer or ops.is_best_for(input))
-        and not _is_torchs()
+        and not _is_traced()
     )
 
 
@@ -266,7 +314,11 @@ def _runs_at_once(
         for state in states:
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
-    return ops.has_kernel(input, *states, *weights) and not _is_torchs()
+    return (
+        _are_all_there(module, weights)
+        and ops.has_kernel(input, *states, *weights)
+        and not _is_traced()
+    )
 
 
 def _run_layers(
@@ -313,7 +365,7 @@ def _run_layers(
             finals.append((h_n, c_n) if cx else (h_n,))
         input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
         if module.dropout and module.training and index < module.num_layers - 1:
-            input = dropout(input, module.dropout)
+            input = torch.dropout(input, module.dropout, True)
     if count == 1:  # a view costs autograd less than a stack of one
         return input, tuple(state.unsqueeze(0) for state in finals[0])
     return input, tuple(torch.stack(state) for state in zip(*finals, strict=True))

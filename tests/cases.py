@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastrnn
 from fastrnn.reference import MODES
 
-__all__ = ["MODES", "build", "evaluate", "layer_arguments", "make_states", "pair"]
+__all__ = ["MODES", "OpCalls", "build", "evaluate", "layer_arguments", "make_states", "pair"]
 
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
 
@@ -88,3 +89,19 @@ def _weights(result: Tensor) -> Tensor:
     """Different for each element, so that no two mistakes cancel; the same in every call."""
     generator = torch.Generator().manual_seed(result.numel())
     return torch.randn(result.shape, generator=generator, dtype=torch.float64).to(result.dtype)
+
+
+class OpCalls(TorchDispatchMode):
+    """Records the calls of fastrnn's ops in its block, those of backward too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "fastrnn":
+            self.calls.append((func._opname, args))
+        return func(*args, **(kwargs or {}))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]

@@ -46,12 +46,20 @@ def test_threads_share_units_where_rows_are_few():
 
 def test_paths_that_are_not_ours():
     module, input = fastrnn.RNN(3, 5), torch.randn(4, 2, 3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        explanation = fastrnn.explain(module, input)
-    assert (explanation.path, explanation.reason) == ("torch", "autocast is on")
+    projected = fastrnn.explain(fastrnn.LSTM(3, 5, proj_size=2), input)
+    assert (projected.path, projected.layers) == ("torch", ())
+    assert projected.reason == "there is no kernel for projections (proj_size)"
     meta = fastrnn.explain(module.to("meta"), input.to("meta"))
     assert (meta.path, meta.layers) == ("torch", ())
     assert meta.reason == "there is no kernel for float32 on meta"
+
+
+def test_autocast_chooses_the_dtype():
+    module, input = fastrnn.GRU(3, 5), torch.randn(4, 2, 3)
+    with torch.autocast("cpu", dtype=torch.float16):
+        explanation = fastrnn.explain(module, input)
+    assert (explanation.path, explanation.reason) == ("kernels", "they run float16 on the CPU")
+    assert "float16 is stored, sums and states are float32" in str(explanation)
 
 
 @pytest.mark.parametrize(
