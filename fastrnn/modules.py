@@ -70,9 +70,9 @@ class RNN(_Recurrent):
     must not be changed in place before backward, which raises RuntimeError then.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
-    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
-    place, for every device and dtype.
+    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
+    devices, packed sequences and tracing go through torch's own code. Where the kernels are not
+    built, `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -140,9 +140,9 @@ class GRU(_Recurrent):
     RuntimeError then.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
-    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
-    place, for every device and dtype.
+    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
+    devices, packed sequences and tracing go through torch's own code. Where the kernels are not
+    built, `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -195,13 +195,14 @@ class LSTM(_Recurrent):
         c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
         h_t &= o_t \odot \tanh(c_t)
 
+    With `proj_size`, :math:`h_t = W_{hr} (o_t \odot \tanh(c_t))` (Sak et al., arXiv:1402.1128).
     Parameters, their names and first values, `state_dict`, results and errors are those of
-    `torch.nn.LSTM`. Deliberate difference: no projections (`proj_size`) yet.
+    `torch.nn.LSTM`.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Other devices, packed sequences, autocast and tracing
-    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
-    place, for every device and dtype.
+    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
+    devices, packed sequences, projections and tracing go through torch's own code. Where the
+    kernels are not built, `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -213,21 +214,22 @@ class LSTM(_Recurrent):
             Default: 0.
         bidirectional: whether each layer also runs from the end. `D` is 2 then, else 1.
             Default: False.
-        proj_size: must be 0.
+        proj_size: size `P` to which each hidden state is projected, less than `hidden_size`; 0:
+            no projection. Default: 0.
         device: where the parameters live. Default: torch's.
         dtype: of the parameters. Default: torch's.
 
     Inputs:
         - input: `(T, B, I)`, or `(B, T, I)` with `batch_first`, or `(T, I)`.
         - hx: a pair (h_0, c_0), each `(D * num_layers, B, H)`, or `(D * num_layers, H)` where
-          input is `(T, I)`. Default: zeros.
+          input is `(T, I)`; with `proj_size`, `P` in place of `H` in h_0. Default: zeros.
 
     Outputs:
         - output: `(T, B, D * H)` or as input; the last layer's hidden state at every time step.
+          With `proj_size`, `P` in place of `H`.
         - a pair (h_n, c_n), each shaped as in hx; the last states of each layer and direction.
 
     Raises:
-        NotImplementedError: `proj_size` is not 0.
         ValueError: a value is out of range.
         TypeError: an argument has the wrong type.
 
@@ -247,11 +249,6 @@ class LSTM(_Recurrent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__("LSTM", *args, **kwargs)
-        if self.proj_size:
-            raise NotImplementedError(
-                f"fastrnn.LSTM does not support projections yet: wanted proj_size 0, "
-                f"got {self.proj_size}; use torch.nn.LSTM for this layer"
-            )
 
 
 def _refuse_proj_size(kwargs: dict[str, Any]) -> None:
