@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -38,17 +39,22 @@ def make_states(module: nn.RNNBase, batch: int | None) -> Any:
     return (hx, cx) if module.mode == "LSTM" else hx
 
 
-def evaluate(module: Any, input: Tensor, hx: Any = None) -> tuple[Any, dict[str, Tensor]]:
-    """The results of a call, and the gradients of a weighted sum of them by everything."""
-    input = input.detach().requires_grad_()
+def evaluate(
+    module: Any, input: Tensor, hx: Any = None, *, frozen: Container[str] = ()
+) -> tuple[Any, dict[str, Tensor]]:
+    """The results of a call, and the gradients of a weighted sum of them by everything.
+
+    By everything that requires one: `frozen` may name "input", "state 0" and "state 1".
+    """
+    input = input.detach().requires_grad_("input" not in frozen)
     states = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
-    states = [state.detach().requires_grad_() for state in states]
+    states = [s.detach().requires_grad_(f"state {k}" not in frozen) for k, s in enumerate(states)]
     output, finals = module(input, *([_like(states, hx)] if states else []))
     finals = list(finals) if isinstance(finals, tuple) else [finals]
     loss = sum((result * _weights(result)).sum() for result in (output, *finals))
     by = {"input": input, **{f"state {k}": state for k, state in enumerate(states)}}
-    by |= dict(module.named_parameters())
-    gradients = torch.autograd.grad(loss, list(by.values()))
+    by = {k: t for k, t in (by | dict(module.named_parameters())).items() if t.requires_grad}
+    gradients = torch.autograd.grad(loss, list(by.values())) if by else ()
     results = (output.detach(), *(final.detach() for final in finals))
     return results, dict(zip(by, gradients, strict=True))
 
