@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -34,22 +34,31 @@ def pair(mode: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
 def make_states(module: nn.RNNBase, batch: int | None) -> Any:
     """Random first states in the form that the module takes; `batch` None: unbatched."""
     layers = module.num_layers * (2 if module.bidirectional else 1)
-    shape = (layers, module.hidden_size) if batch is None else (layers, batch, module.hidden_size)
-    hx, cx = torch.randn(2, *shape, dtype=module.weight_ih_l0.dtype)
-    return (hx, cx) if module.mode == "LSTM" else hx
+    shape = (layers,) if batch is None else (layers, batch)
+    dtype = module.weight_ih_l0.dtype
+    hx = torch.randn(*shape, module.proj_size or module.hidden_size, dtype=dtype)
+    return (
+        (hx, torch.randn(*shape, module.hidden_size, dtype=dtype)) if module.mode == "LSTM" else hx
+    )
 
 
 def evaluate(
-    module: Any, input: Tensor, hx: Any = None, *, frozen: Container[str] = ()
+    module: Any,
+    input: Tensor,
+    hx: Any = None,
+    *,
+    frozen: Container[str] = (),
+    call: Callable[..., Any] = nn.Module.__call__,
 ) -> tuple[Any, dict[str, Tensor]]:
     """The results of a call, and the gradients of a weighted sum of them by everything.
 
-    By everything that requires one: `frozen` may name "input", "state 0" and "state 1".
+    By everything that requires one: `frozen` may name "input", "state 0" and "state 1". `call` is
+    called as `call(module, input, hx)`, without hx where there is none.
     """
     input = input.detach().requires_grad_("input" not in frozen)
     states = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
     states = [s.detach().requires_grad_(f"state {k}" not in frozen) for k, s in enumerate(states)]
-    output, finals = module(input, *([_like(states, hx)] if states else []))
+    output, finals = call(module, input, *([_like(states, hx)] if states else []))
     finals = list(finals) if isinstance(finals, tuple) else [finals]
     loss = sum((result * _weights(result)).sum() for result in (output, *finals))
     by = {"input": input, **{f"state {k}": state for k, state in enumerate(states)}}
