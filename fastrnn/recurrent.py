@@ -52,9 +52,13 @@ def forward(
     if lengths is not None:
         return _forward_lengths(module, input, states, lengths, padding, weights, layer)
     if isinstance(input, PackedSequence):
-        if layer is not ops.layer or not _has_kernel(module, input.data, states, weights):
-            return stock(module, given, hx)
-        return _forward_packed(module, input, states, weights)
+        if (
+            layer is ops.layer
+            and _has_kernel(module, input.data, states, weights)
+            and _fits(module, input, states)
+        ):
+            return _forward_packed(module, input, states, weights)
+        return stock(module, given, hx)
     if layer is ops.layer and _runs_at_once(module, input, states, weights):
         output, states = _infer(module, input, states, weights, module.batch_first)
         return output, _hidden(states)
@@ -81,7 +85,6 @@ def _forward_packed(
 ) -> Any:
     data, batch_sizes, sorted_indices, unsorted_indices = input
     states = _permuted(states, sorted_indices)
-    _check(module, data, states, batch_sizes)
     output, states = _run_packed(module, data, states, weights, batch_sizes)
     packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
     return packed, _hidden(_permuted(states, unsorted_indices))
@@ -96,6 +99,11 @@ def _forward_lengths(
     weights: list[Any],
     layer: Layer,
 ) -> Any:
+    if module.proj_size:
+        raise NotImplementedError(
+            f"lengths do not go with projections yet: wanted proj_size 0, got {module.proj_size}; "
+            "give a torch.nn.utils.rnn.PackedSequence instead"
+        )
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(
             "lengths go with a padded input of three dimensions, got "
@@ -174,6 +182,15 @@ def _check(
         module.check_forward_args(input, hidden, batch_sizes)
     else:
         module.check_input(input, batch_sizes)
+
+
+def _fits(module: nn.RNNBase, input: PackedSequence, states: tuple[Any, ...]) -> bool:
+    """Whether the sizes are right; where not, torch has other errors for its LSTM than `_check`."""
+    try:
+        _check(module, input.data, states, input.batch_sizes)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...]:
@@ -314,11 +331,7 @@ def _runs_at_once(
         for state in states:
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
-    return (
-        _are_all_there(module, weights)
-        and ops.has_kernel(input, *states, *weights)
-        and not _is_traced()
-    )
+    return _has_kernel(module, input, states, weights)
 
 
 def _run_layers(

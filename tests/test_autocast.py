@@ -10,6 +10,7 @@ import torch
 from cases import MODES, OpCalls, evaluate, make_states, pair
 from test_errors import error_of
 from tolerances import TOLERANCES, assert_matches
+from torch.nn.utils.rnn import pack_padded_sequence
 
 HALVES = [torch.bfloat16, torch.float16]
 
@@ -69,6 +70,29 @@ def test_without_gradients(mode, dtype):
     assert actual[0].dtype is dtype
     assert_matches(actual, expected, fraction=0)
     assert ops.names() == ["_inference"]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_of_different_lengths(mode, grad):
+    ours, _ = pair(mode, 5, 6, 2, bidirectional=True)
+    half = copy.deepcopy(ours).bfloat16()
+    input, lengths, hx = torch.randn(4, 3, 5), torch.tensor([2, 4, 1]), make_states(ours, 3)
+    packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
+    with torch.set_grad_enabled(grad):
+        expected = half(packed.to(torch.bfloat16), to(hx, torch.bfloat16))
+        padded = half(input.bfloat16(), to(hx, torch.bfloat16), lengths=lengths)
+        with OpCalls() as ops, autocast(torch.bfloat16):
+            actual = ours(packed, hx)
+            with_lengths = ours(input, hx, lengths=lengths)
+    assert torch.equal(actual[0].data, expected[0].data)
+    assert_matches([actual[1], with_lengths], [expected[1], padded], fraction=0)
+    names = ops.names()
+    assert names.count("_layer_forward") == (8 if grad else 0)
+    assert names.count("_inference") == (0 if grad else 2)
+    if grad:
+        (with_lengths[0].sum() + actual[0].data.sum()).backward()
+        assert all(weight.grad.dtype is torch.float32 for weight in ours.parameters())
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -275,8 +275,8 @@ def test_calls_that_python_refuses(name):
     module = getattr(fastrnn, name)(3, 4)
     with pytest.raises(TypeError, match="required positional argument: 'input'"):
         module()
-    with pytest.raises(TypeError, match="unexpected keyword argument 'lengths'"):
-        module(X, lengths=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'mask'"):
+        module(X, mask=3)
 
 
 @pytest.mark.parametrize(("args", "kwargs"), CONSTRUCTIONS)

@@ -12,7 +12,6 @@ from cases import MODES, build, evaluate, make_states, pair
 from tolerances import assert_matches
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastrnn
 from fastrnn import ops
@@ -156,19 +155,6 @@ def test_dropout_zeroes_its_share(dropout):
     # 8000 draws: five standard deviations are 0.025 at most.
     assert zeros == pytest.approx(dropout, abs=0.025)
     assert torch.all((output == 0) | (output == 1 / max(1 - dropout, 1e-9)))
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_packed_sequences_run_as_torch(mode, kernel_calls):
-    ours, theirs = pair(mode, 5, 6, 2, bidirectional=True)
-    packed = pack_padded_sequence(torch.randn(4, 3, 5), torch.tensor([2, 4, 1]), False, False)
-    hx = make_states(ours, 3)
-    for given_hx in (None, hx):
-        actual, expected = ours(packed, given_hx), theirs(packed, given_hx)
-        assert isinstance(actual[0], PackedSequence)
-        assert_matches([actual[0].data, actual[1]], [expected[0].data, expected[1]], fraction=0)
-        assert torch.equal(actual[0].unsorted_indices, expected[0].unsorted_indices)
-    assert kernel_calls == []
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 from cases import MODES, evaluate, make_states, pair
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_modules import STYLES
 from tolerances import assert_matches
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 # Wider than the table: among thousands of cases some gradient is a sum that cancels to almost
 # nothing. A wrong index or stride is off by far more; test_accuracy.py measures the digits.
@@ -67,7 +67,26 @@ def packed(draw: Draw, module: Any) -> Given:
     return Given(styled(draw, module, *shape), len(lengths), call, call)
 
 
-KINDS = (batched, unbatched, packed)
+def with_lengths(draw: Draw, module: Any) -> Given:
+    assume(not module.proj_size)
+    steps = draw(st.integers(1, 6))
+    lengths = torch.tensor(draw(st.lists(st.integers(1, steps), min_size=1, max_size=10)))
+    batch_first, batch = module.batch_first, len(lengths)
+    shape = (batch, steps) if batch_first else (steps, batch)
+
+    def ours(module: Any, input: Tensor, hx: Any = None) -> Any:
+        return module(input, hx, lengths=lengths)
+
+    def theirs(module: Any, input: Tensor, *hx: Any) -> Any:
+        packed = pack_padded_sequence(input, lengths, batch_first, enforce_sorted=False)
+        output, finals = module(packed, *hx)
+        output, _ = pad_packed_sequence(output, total_length=steps)
+        return output.transpose(0, 1) if batch_first else output, finals
+
+    return Given(styled(draw, module, *shape), batch, ours, theirs)
+
+
+KINDS = (batched, unbatched, packed, with_lengths)
 
 
 def styled(draw: Draw, module: Any, *shape: int) -> Tensor:

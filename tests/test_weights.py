@@ -119,7 +119,7 @@ def tied_modules(module: Any) -> None:
 def initialised(module: Any) -> None:
     for layer in module.all_weights:
         for weight in layer:
-            nn.init.normal_(weight) if weight.dim() == 2 else nn.init.zeros_(weight)
+            nn.init.xavier_normal_(weight) if weight.dim() == 2 else nn.init.zeros_(weight)
     hidden = module.hidden_size
     module.bias_ih_l0.data[hidden // 2 :].fill_(1)
 
