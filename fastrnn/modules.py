@@ -47,6 +47,7 @@ class _Recurrent(nn.RNNBase):
             ValueError: the input has a number of dimensions or a dtype that does not fit, or
                 lengths do not fit the input.
             TypeError: lengths are not a tensor of integers.
+            NotImplementedError: lengths are given to a module with projections.
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of the
                 errors about input and hx are those of `torch.nn`.
 
@@ -71,8 +72,8 @@ class RNN(_Recurrent):
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
     float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices, packed sequences and tracing go through torch's own code. Where the kernels are not
-    built, `fastrnn.reference` runs in their place, for every device and dtype.
+    devices and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -141,8 +142,8 @@ class GRU(_Recurrent):
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
     float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices, packed sequences and tracing go through torch's own code. Where the kernels are not
-    built, `fastrnn.reference` runs in their place, for every device and dtype.
+    devices and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -201,8 +202,8 @@ class LSTM(_Recurrent):
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
     float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices, packed sequences, projections and tracing go through torch's own code. Where the
-    kernels are not built, `fastrnn.reference` runs in their place, for every device and dtype.
+    devices, projections and tracing go through torch's own code. Where the kernels are not built,
+    `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import MODES, OpCalls, evaluate, make_states, pair
 from test_errors import error_of
+from test_fallback import NOT_BUILT, run
 from tolerances import TOLERANCES, assert_matches
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -200,6 +201,21 @@ def test_second_derivatives(mode):
     expected = penalty(theirs.double(), input.double())
     # The reference rounds each of its operations to bfloat16.
     assert_matches(found, expected, fraction=0.1)
+
+
+def test_without_the_extension():
+    program = """
+        import torch, fastrnn
+        for name in ("RNN", "LSTM", "GRU"):
+            module = getattr(fastrnn, name)(3, 4)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                output, _ = module(torch.randn(5, 2, 3))
+            assert output.dtype is torch.bfloat16, name
+            output.float().sum().backward()
+            assert module.weight_hh_l0.grad.dtype is torch.float32, name
+    """
+    result = run(NOT_BUILT, program, "-W", "ignore")
+    assert result.returncode == 0, result.stderr
 
 
 def test_weights_that_change_between_calls():

@@ -279,6 +279,17 @@ def test_calls_that_python_refuses(name):
         module(X, mask=3)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("weight", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_wrong_shapes_are_named(name, weight, grad):
+    """Other words than torch's, whose LSTM computes something with most of these."""
+    module = getattr(fastrnn, name)(3, 4)
+    setattr(module, weight, nn.Parameter(torch.zeros_like(getattr(module, weight)[1:])))
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match="must have shape"):
+        module(X)
+
+
 @pytest.mark.parametrize(("args", "kwargs"), CONSTRUCTIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_constructions(name, args, kwargs):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
 from cases import OpCalls, evaluate, pair
 from test_errors import error_of
-from test_fallback import NOT_BUILT
+from test_fallback import NOT_BUILT, run
 from tolerances import assert_matches
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -107,11 +104,8 @@ def test_without_the_extension():
         x = torch.randn(4, 2, 5)
         assert torch.equal(ours(x)[0], theirs(x)[0])
     """
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", NOT_BUILT + textwrap.dedent(program)],
-        check=True,
-        timeout=120,
-    )
+    result = run(NOT_BUILT, program, "-W", "ignore")
+    assert result.returncode == 0, result.stderr
 
 
 def test_packed_and_lengths():

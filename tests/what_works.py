@@ -1,0 +1,232 @@
+"""The README's table of what works. `python -m tests.what_works` puts it there.
+
+Each row names a test; a row whose test does not exist is an error, so write the test first.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import readme
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """A feature, what `torch.nn` has of it on a CPU, what fastrnn has, and `file::test` of each."""
+
+    feature: str
+    torch: str
+    fastrnn: str
+    tests: tuple[str, ...]
+
+
+ROWS = (
+    # The modules.
+    Row(
+        "All constructor arguments; batched, unbatched, any strides; states given or not",
+        "yes",
+        "the same, on kernels",
+        ("test_space.py::test_equal_to_torch",),
+    ),
+    Row(
+        "Types and words of errors and warnings",
+        "yes",
+        "the same",
+        (
+            "test_errors.py::test_calls",
+            "test_errors.py::test_constructions",
+            "test_errors.py::test_calls_after_changes",
+        ),
+    ),
+    Row(
+        "`float32`, `float64`, `bfloat16`, `float16`",
+        "yes",
+        "yes; halves err less",
+        (
+            "test_half.py::test_errs_no_more_than_torch",
+            "test_accuracy.py::test_float64",
+        ),
+    ),
+    Row(
+        "Autocast",
+        "GRU stays in float32; LSTM needs a CPU with bfloat16",
+        "all cells in its dtype",
+        ("test_autocast.py::test_is_the_half_module_with_float32_gradients",),
+    ),
+    Row(
+        "`PackedSequence`, sorted or not",
+        "yes, step by step",
+        "yes, on kernels",
+        ("test_lengths.py::test_packed_sequence_equals_torch",),
+    ),
+    Row(
+        "`lengths=`, padding on the right or left, zeros allowed",
+        "no",
+        "yes; work follows the lengths",
+        (
+            "test_lengths.py::test_each_row_is_computed_as_if_it_were_alone",
+            "test_lengths.py::test_work_follows_the_lengths",
+        ),
+    ),
+    Row(
+        "`proj_size` of the LSTM",
+        "yes",
+        "yes, by torch's code",
+        ("test_projections.py::test_equal_to_torch",),
+    ),
+    Row(
+        "Dropout between layers",
+        "yes",
+        "the same draws",
+        ("test_modules.py::test_dropout_draws_and_results_as_torch",),
+    ),
+    Row(
+        "A row's bits depend on neither its batch nor threads",
+        "LSTM",
+        "yes",
+        ("test_accuracy.py::test_a_row_does_not_depend_on_its_batch",),
+    ),
+    # Weights.
+    Row(
+        "`state_dict`, `load_state_dict(strict, assign)`",
+        "yes",
+        "yes, from and to `torch.nn`",
+        ("test_module_features.py::test_load_state_dict_of_torch",),
+    ),
+    Row(
+        "`weight_norm`, `spectral_norm`, `parametrize`, `prune`, tied weights, weights that are "
+        "replaced or computed",
+        "yes",
+        "yes, on kernels",
+        ("test_weights.py::test_changed_weights",),
+    ),
+    Row(
+        "Frozen weights and inputs cost no gradient",
+        "RNN, GRU",
+        "yes",
+        ("test_frozen.py::test_any_subset",),
+    ),
+    Row(
+        "Meta device, `to_empty`, `reset_parameters`",
+        "yes",
+        "yes",
+        (
+            "test_weights.py::test_made_without_values_first",
+            "test_weights.py::test_meta",
+        ),
+    ),
+    Row(
+        "`deepcopy`, `pickle`, `torch.save`, pickles of old versions",
+        "yes",
+        "yes",
+        (
+            "test_module_features.py::test_old_pickles",
+            "test_weights.py::test_copies_after_use",
+        ),
+    ),
+    # With the rest of PyTorch.
+    Row(
+        "Forward and backward hooks",
+        "yes",
+        "yes",
+        ("test_module_features.py::test_hooks",),
+    ),
+    Row(
+        "Gradient checkpointing",
+        "yes",
+        "yes",
+        ("test_module_features.py::test_gradient_checkpointing",),
+    ),
+    Row(
+        "`torch.func.functional_call`",
+        "yes",
+        "yes",
+        ("test_weights.py::test_functional_call_with_parametrizations_and_ties",),
+    ),
+    Row(
+        "`torch.compile(fullgraph=True)`, any length and batch",
+        "no",
+        "yes",
+        ("test_ops.py::test_compiles_for_any_length_and_batch",),
+    ),
+    Row(
+        "`torch.export`",
+        "for one length, unrolled",
+        "yes, one node a layer",
+        ("test_ops.py::test_exports",),
+    ),
+    Row(
+        "Second derivatives",
+        "yes",
+        "yes, by the reference",
+        ("test_gradients.py::test_second_derivatives",),
+    ),
+    Row(
+        "`torch.func`: `vmap(grad)`, gradients of each sample",
+        "LSTM",
+        "yes, by the reference",
+        ("test_ops.py::test_func_grad_per_sample",),
+    ),
+    Row(
+        "`torch.func.jvp`, forward-mode differentiation",
+        "RNN, GRU",
+        "yes, by the reference",
+        ("test_ops.py::test_jvp",),
+    ),
+    Row(
+        "Threads of Python, and `fork`, after use",
+        "yes",
+        "yes",
+        (
+            "test_inference.py::test_a_forked_child_can_use_what_its_parent_kept",
+            "test_inference.py::test_many_threads_of_python_at_once",
+        ),
+    ),
+    Row(
+        "Works where nothing was compiled",
+        "-",
+        "yes, and says so",
+        ("test_fallback.py::test_same_numbers",),
+    ),
+    Row(
+        "Tells what runs a call, and why",
+        "no",
+        "`fastrnn.explain`",
+        ("test_explain.py::test_regimes",),
+    ),
+)
+
+
+def table(rows: tuple[Row, ...] = ROWS) -> str:
+    """The table in Markdown.
+
+    Raises:
+        ValueError: a row names a test that does not exist.
+    """
+    lines = ["| | `torch.nn` 2.13 | fastrnn | tests |", "|---|---|---|---|"]
+    for row in rows:
+        links = []
+        for name in row.tests:
+            file, _, test = name.partition("::")
+            if test not in tests_in(TESTS / file):
+                raise ValueError(f"the row {row.feature!r} names {name}, which does not exist")
+            links.append(f"[{test}](tests/{file})")
+        lines.append(f"| {row.feature} | {row.torch} | {row.fastrnn} | {', '.join(links)} |")
+    return "\n".join(lines) + "\n"
+
+
+def tests_in(file: Path) -> set[str]:
+    """The names of the tests that a file defines; none where there is no such file."""
+    if not file.is_file():
+        return set()
+    body = ast.parse(file.read_text()).body
+    functions = (node.name for node in body if isinstance(node, ast.FunctionDef))
+    return {name for name in functions if name.startswith("test_")}
+
+
+if __name__ == "__main__":
+    readme.put(readme.README, "what-works", table())
