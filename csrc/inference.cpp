@@ -62,7 +62,7 @@ class Run {
  public:
   Run(const Network& network, const Tensor& output, const Tensor& h_n, const Tensor& c_n)
       : network_(network),
-        output_(mutable_data<E>(output)),
+        output_(output.numel() > 0 ? mutable_data<E>(output) : nullptr),
         h_n_(mutable_data<E>(h_n)),
         c_n_(mutable_data<E>(c_n)),
         zeros_(network.states.empty() ? network.state_size() : 0) {
@@ -78,7 +78,7 @@ class Run {
     if (network_.batch_first && network_.input.dim() == 3)
       std::swap(input.step_stride, input.row_stride);
     for (int64_t layer = 0; layer <= last; ++layer) {
-      E* output = layer == last ? output_ : between + layer % 2 * size;
+      E* output = layer == last ? output_ : between + layer % 2 * size;  // null: not wanted
       both_directions(layer, input, output);
       input = {output, B * width, width, input.offsets};
     }
@@ -103,7 +103,7 @@ class Run {
     layer.timeline = network_.steps.timeline(reverse);
     layer.input = input;
     layer.hx = state(0, k);
-    layer.output = output + (reverse ? shape.H : 0);
+    if (output) layer.output = output + (reverse ? shape.H : 0);
     layer.output_stride = network_.width();
     layer.h_n = h_n_ + k * network_.state_size();
     if (has_cell_state(network_.mode)) {
@@ -132,7 +132,8 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
                                              std::vector<Tensor> weights, int64_t mode,
                                              int64_t num_layers, bool bidirectional,
                                              bool batch_first, bool bfloat16_weights,
-                                             const std::optional<Tensor>& batch_sizes) {
+                                             const std::optional<Tensor>& batch_sizes,
+                                             bool wants_output) {
   const int64_t batch = states.empty() || states[0].dim() != 3 ? -1 : states[0].size(1);
   Network network{checked_mode(mode),
                   num_layers,
@@ -150,8 +151,9 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
   const ScalarType dtype = input.scalar_type();
   // As torch's, the memory is in order of time whatever the order of the sizes.
   const int64_t strides[] = {width, B * width, 1};
-  Tensor output = batch_first && !batch_sizes ? empty_strided({B, T, width}, strides, dtype)
-                                              : network.steps.features(width, dtype);
+  Tensor output = !wants_output                 ? empty({0}, dtype)
+                  : batch_first && !batch_sizes ? empty_strided({B, T, width}, strides, dtype)
+                                                : network.steps.features(width, dtype);
   Tensor h_n = empty({finals, B, H}, dtype);
   Tensor c_n = has_cell_state(network.mode) ? empty({finals, B, H}, dtype) : empty({0}, dtype);
   dispatch(dtype, [&](auto zero) { Run<decltype(zero)>(network, output, h_n, c_n).all(); });

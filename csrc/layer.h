@@ -117,7 +117,7 @@ struct LayerForward {
   bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
-  T* output;            // H for each row, rows output_stride apart
+  T* output;            // H for each row, rows output_stride apart; run_forward takes null, too
   int64_t output_stride;
   T* h_n;      // (B, H)
   T* c_n;      // (B, H), LSTM; else null. Holds c of the current step meanwhile

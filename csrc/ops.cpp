@@ -170,7 +170,8 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
       "bool bidirectional, bool batch_first, bool bfloat16_weights=False, "
-      "Tensor? batch_sizes=None) -> (Tensor output, Tensor h_n, Tensor c_n)");
+      "Tensor? batch_sizes=None, bool wants_output=True) -> (Tensor output, Tensor h_n, Tensor "
+      "c_n)");
   m.def(
       "_layer_forward(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
       "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save, "

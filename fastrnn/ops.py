@@ -84,6 +84,7 @@ def inference(
     bidirectional: bool,
     batch_first: bool = False,
     batch_sizes: Tensor | None = None,
+    wants_output: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs all layers and directions of a module by one op, without gradients.
 
@@ -97,6 +98,7 @@ def inference(
         bidirectional: whether each layer also runs from the end; `D` is 2 then, else 1.
         batch_first: the order of input and output, where they are not packed. Default: False.
         batch_sizes: as for `layer`. Default: None.
+        wants_output: else the output is empty, and not even written. Default: True.
 
     Returns:
         `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n`
@@ -122,6 +124,7 @@ def inference(
         batch_first,
         _may_round(weights[1], input, batch_first),
         batch_sizes,
+        wants_output,
     )
     return output, h_n, c_n if mode == "LSTM" else None
 
@@ -344,15 +347,20 @@ def _fake_inference(
     batch_first: bool,
     bfloat16_weights: bool = False,
     batch_sizes: Tensor | None = None,
+    wants_output: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = weights[1].shape[1]
     directions = 2 if bidirectional else 1
-    rows = input.transpose(0, 1).shape[:2] if batch_first else input.shape[:-1]
+    *rows, _ = (
+        input.shape if batch_sizes is not None or not batch_first else input.transpose(0, 1).shape
+    )
     output = input.new_empty(*rows, directions * hidden)
     batch = states[0].shape[1] if states else rows[-1]
+    if batch_first and batch_sizes is None:
+        output = output.transpose(0, 1)
     finals = (num_layers * directions, batch, hidden)
     return (
-        output.transpose(0, 1) if batch_first else output,
+        output if wants_output else input.new_empty(0),
         input.new_empty(finals),
         input.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
     )

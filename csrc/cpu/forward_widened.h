@@ -93,7 +93,7 @@ class ForwardChunk {
       const int64_t to = layer_.timeline.first_row(first + t) + begin_, n = rows(first + t);
       const int64_t from = part_.timeline.first_row(t);
       const int64_t run = layer_.output_stride == H ? n : 1;  // rows without a gap
-      for (int64_t r = 0; r < n; r += run) {
+      for (int64_t r = 0; layer_.output && r < n; r += run) {
         narrow(part_.output + (from + r) * H, run * H,
                layer_.output + (to + r) * layer_.output_stride);
       }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <type_traits>
 
 #include "forward_widened.h"
@@ -67,9 +68,12 @@ PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights) {
           contents};
 }
 
+// Outputs that nobody wants are kept for so many bytes' worth of steps.
+constexpr int64_t kOutputBytes = 128 * 1024;
+
 template <class E, class Kernel>
-void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_t block,
-               const Kernel& kernel) {
+void share_layer(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_t block,
+                 const Kernel& kernel) {
   if constexpr (kOnlyStored<E>) {
     share_rows(layer.timeline, layer.shape.H, plan.rows_per_thread, [&](const Part& part) {
       forward_widened(mode, kernel, layer, part.row, part.row_end);
@@ -80,6 +84,37 @@ void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_
   } else {
     share_rows(layer.timeline, layer.shape.H, plan.rows_per_thread,
                [&](const Part& part) { kernel(layer, part); });
+  }
+}
+
+// Where the output is not wanted, a few steps at a time: each step needs that of the one before.
+template <class E, class Kernel>
+void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_t block,
+               const Kernel& kernel) {
+  if (layer.output || kOnlyStored<E>) return share_layer(mode, layer, plan, block, kernel);
+  const auto [T, B, I, H] = layer.shape;
+  const int64_t states = B * H, step_bytes = std::max<int64_t>(1, states * sizeof(E));
+  const int64_t steps = std::max<int64_t>(1, kOutputBytes / step_bytes);
+  const int64_t chunks =
+      std::max<int64_t>(1, (T + steps - 1) / steps);  // states pass without steps
+  const Scratch<E> memory((std::min(T, steps) + 2) * states);
+  LayerForward<E> part = layer;
+  part.output = memory;
+  part.output_stride = H;
+  // The states alternate between memory and their place, where the last chunk leaves them.
+  E* const spare = memory + std::min(T, steps) * states;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const int64_t begin = chunk * steps, end = std::min(T, begin + steps);
+    const int64_t first = layer.timeline.first_time(begin, end);
+    const bool last_place = (chunks - 1 - chunk) % 2 == 0;
+    part.shape.T = end - begin;
+    part.timeline = layer.timeline.times(first, first + end - begin);
+    part.input = layer.input.from(first);
+    part.h_n = last_place ? layer.h_n : spare;
+    if (layer.cx) part.c_n = last_place ? layer.c_n : spare + states;
+    share_layer(mode, part, plan, block, kernel);
+    part.hx = part.h_n;
+    part.cx = part.c_n;
   }
 }
 
