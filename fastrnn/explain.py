@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _extension, ops, recurrent, reference
+from fastrnn import _extension, dispatch, ops, reference
 from fastrnn.modules import _Recurrent
 
 
@@ -82,7 +82,7 @@ def explain(module: Any, input: Tensor) -> Explanation:
         raise TypeError(f"explain: input must be a tensor, got {type(input).__name__}")
     if input.dim() not in (2, 3):
         raise ValueError(f"explain: input must have 2 or 3 dimensions, got {input.dim()}")
-    input, _, weights = recurrent.autocast(input, (), module._flat_weights)
+    input, _, weights = dispatch.autocast(input, (), module._flat_weights)
     path, reason = _path(module, input, weights)
     layers = _layers(module, input) if path == "kernels" else ()
     return Explanation(repr(module), path, reason, layers)
@@ -91,7 +91,7 @@ def explain(module: Any, input: Tensor) -> Explanation:
 def _path(module: _Recurrent, input: Tensor, weights: list[Any]) -> tuple[str, str]:
     if module._layer is not ops.layer:
         return "reference", "a subclass chose its own way to run a layer"
-    if not recurrent.takes(module, input, (), weights, module._layer):
+    if not dispatch.takes(module, input, (), weights, module._layer):
         return "torch", _why_torch(module, input, weights[0])
     if ops.has_kernel(input, *weights):
         return "kernels", f"they run {_name(input.dtype)} on the CPU"

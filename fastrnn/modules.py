@@ -25,7 +25,13 @@ class _Recurrent(nn.RNNBase):
     _stock: ClassVar[type[nn.RNNBase]]
 
     def forward(
-        self, input: Any, hx: Any = None, *, lengths: Any = None, padding: str = "right"
+        self,
+        input: Any,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        padding: str = "right",
+        output: bool = True,
     ) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
@@ -39,9 +45,12 @@ class _Recurrent(nn.RNNBase):
                 have all steps.
             padding: with `lengths`, whether rows are padded on the "right", behind their last
                 step, or on the "left", before their first, as Keras pads. Default: "right".
+            output: False where the last states are all that is wanted: without gradients the
+                output is not even written then. Default: True.
 
         Returns:
-            The output, and the last state or states in the form of `hx`.
+            The output, or None where it is not wanted, and the last state or states in the form
+            of `hx`.
 
         Raises:
             ValueError: the input has a number of dimensions or a dtype that does not fit, or
@@ -57,7 +66,7 @@ class _Recurrent(nn.RNNBase):
             (tensor(0), True)
         """
         return recurrent.forward(
-            self, input, hx, lengths, padding, layer=self._layer, stock=self._stock.forward
+            self, input, hx, lengths, padding, output, layer=self._layer, stock=self._stock.forward
         )
 
 

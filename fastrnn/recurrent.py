@@ -1,4 +1,4 @@
-"""How a recurrent module runs a sequence: layers, directions, states, and who computes them.
+"""How a recurrent module runs a sequence: layers, directions, states and lengths.
 
 The module is any `torch.nn.RNNBase`, of fastrnn or of torch: what is read of it are the attributes
 and weights that torch's own forward reads.
@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn import dispatch, ops, reference
 from fastrnn import lengths as ragged
-from fastrnn import ops, reference
-
-Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
-"""Runs one layer in one direction: `fastrnn.ops.layer` or `fastrnn.reference.layer`."""
+from fastrnn.dispatch import Layer
 
 
 def forward(
@@ -27,10 +25,11 @@ def forward(
     hx: Any,
     lengths: Any = None,
     padding: str = "right",
+    output: bool = True,
     *,
     layer: Layer,
     stock: Callable[..., Any],
-) -> Any:
+) -> tuple[Any, Any]:
     """What `module(input, hx)` returns.
 
     Args:
@@ -39,32 +38,38 @@ def forward(
         hx: the first state or states, or None.
         lengths: as `fastrnn.lengths.check` takes them, or None.
         padding: one of `fastrnn.lengths.PADDINGS`.
+        output: else None takes the place of the output.
         layer: runs one layer in one direction.
         stock: torch's own forward, for the calls that it alone runs or refuses.
     """
     weights = _weights(module)
     states = () if hx is None else _states(module, hx)
     if states is None:
-        return stock(module, input, hx)
+        return _without(output, stock(module, input, hx))
     given = input
     if torch._C._is_any_autocast_enabled():
-        input, states, weights = autocast(input, states, weights)
+        input, states, weights = dispatch.autocast(input, states, weights)
     if lengths is not None:
-        return _forward_lengths(module, input, states, lengths, padding, weights, layer)
+        return _forward_lengths(module, input, states, lengths, padding, weights, layer, output)
     if isinstance(input, PackedSequence):
         if (
             layer is ops.layer
-            and _has_kernel(module, input.data, states, weights)
+            and dispatch.has_kernel(module, input.data, states, weights)
             and _fits(module, input, states)
         ):
-            return _forward_packed(module, input, states, weights)
-        return stock(module, given, hx)
-    if layer is ops.layer and _runs_at_once(module, input, states, weights):
-        output, states = _infer(module, input, states, weights, module.batch_first)
-        return output, _hidden(states)
-    if not takes(module, input, states, weights, layer):
-        return stock(module, given, hx)
+            return _forward_packed(module, input, states, weights, output)
+        return _without(output, stock(module, given, hx))
+    if layer is ops.layer and dispatch.runs_at_once(module, input, states, weights):
+        result, states = _infer(module, input, states, weights, module.batch_first, output)
+        return result, _hidden(states)
+    if not dispatch.takes(module, input, states, weights, layer):
+        return _without(output, stock(module, given, hx))
+    return _without(output, _forward_padded(module, input, states, weights, layer))
 
+
+def _forward_padded(
+    module: nn.RNNBase, input: Tensor, states: tuple[Any, ...], weights: list[Any], layer: Layer
+) -> tuple[Any, Any]:
     is_batched = input.dim() == 3
     if not is_batched:
         input = input.unsqueeze(0 if module.batch_first else 1)
@@ -73,21 +78,34 @@ def forward(
     if module.batch_first:
         input = input.transpose(0, 1)
 
-    output, states = _run_layers(module, input, states, weights, layer, input.size(1))
+    result, states = _run_layers(module, input, states, weights, layer, input.size(1))
 
     if not is_batched:
-        return output.squeeze(1), _hidden(tuple(state.squeeze(1) for state in states))
-    return output.transpose(0, 1) if module.batch_first else output, _hidden(states)
+        result = result.squeeze(1)
+        states = tuple(state.squeeze(1) for state in states)
+    elif module.batch_first:
+        result = result.transpose(0, 1)
+    return result, _hidden(states)
+
+
+def _without(output: bool, results: tuple[Any, Any]) -> tuple[Any, Any]:
+    return results if output else (None, results[1])
 
 
 def _forward_packed(
-    module: nn.RNNBase, input: PackedSequence, states: tuple[Any, ...], weights: list[Any]
-) -> Any:
+    module: nn.RNNBase,
+    input: PackedSequence,
+    states: tuple[Any, ...],
+    weights: list[Any],
+    output: bool,
+) -> tuple[Any, Any]:
     data, batch_sizes, sorted_indices, unsorted_indices = input
     states = _permuted(states, sorted_indices)
-    output, states = _run_packed(module, data, states, weights, batch_sizes)
-    packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
-    return packed, _hidden(_permuted(states, unsorted_indices))
+    result, states = _run_packed(module, data, states, weights, batch_sizes, output)
+    hidden = _hidden(_permuted(states, unsorted_indices))
+    if result is None:
+        return None, hidden
+    return PackedSequence(result, batch_sizes, sorted_indices, unsorted_indices), hidden
 
 
 def _forward_lengths(
@@ -98,7 +116,8 @@ def _forward_lengths(
     padding: str,
     weights: list[Any],
     layer: Layer,
-) -> Any:
+    output: bool,
+) -> tuple[Any, Any]:
     if module.proj_size:
         raise NotImplementedError(
             f"lengths do not go with projections yet: wanted proj_size 0, got {module.proj_size}; "
@@ -120,18 +139,21 @@ def _forward_lengths(
         count = module.num_layers * (2 if module.bidirectional else 1)
         shape = (count, batch, module.hidden_size)
         states = tuple(input.new_zeros(shape) for _ in range(_state_count(module)))
-    if layer is ops.layer and _has_kernel(module, input, states, weights):
+    if layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps)
         packed = ragged.pack(input, order, padding)
         states = _permuted(states, order.sorted_indices)
-        output, states = _run_packed(module, packed, states, weights, order.batch_sizes)
-        output = ragged.unpack(output, order, padding)
+        result, states = _run_packed(module, packed, states, weights, order.batch_sizes, output)
+        if result is not None:
+            result = ragged.unpack(result, order, padding)
         states = _permuted(states, order.unsorted_indices)
     else:
         valid = ragged.valid(lengths, padding, steps).to(input.device)
         masked = functools.partial(reference.layer, valid=valid)
-        output, states = _run_layers(module, input, states, weights, masked, batch)
-    return output.transpose(0, 1) if module.batch_first else output, _hidden(states)
+        result, states = _run_layers(module, input, states, weights, masked, batch)
+    if module.batch_first and result is not None:
+        result = result.transpose(0, 1)
+    return _without(output, (result, _hidden(states)))
 
 
 def _run_packed(
@@ -140,13 +162,15 @@ def _run_packed(
     states: tuple[Tensor, ...],
     weights: list[Any],
     batch_sizes: Tensor,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """From `packed (rows, I)` to `(rows, D*H)` and the last states, by kernels."""
+    output: bool,
+) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+    """From `packed (rows, I)` to `(rows, D*H)`, or None, and the last states, by kernels."""
     if not torch.is_grad_enabled() and not (module.training and module.dropout):
-        return _infer(module, packed, states, weights, False, batch_sizes)
+        return _infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
-    return _run_layers(module, packed, states, weights, layer, batch)
+    result, states = _run_layers(module, packed, states, weights, layer, batch)
+    return result if output else None, states
 
 
 def _infer(
@@ -155,9 +179,10 @@ def _infer(
     states: tuple[Tensor, ...],
     weights: list[Any],
     batch_first: bool,
+    output: bool,
     batch_sizes: Tensor | None = None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    output, h_n, c_n = ops.inference(
+) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+    result, h_n, c_n = ops.inference(
         module.mode,
         input,
         states,
@@ -166,8 +191,9 @@ def _infer(
         bidirectional=module.bidirectional,
         batch_first=batch_first,
         batch_sizes=batch_sizes,
+        wants_output=output,
     )
-    return output, (h_n,) if c_n is None else (h_n, c_n)
+    return result if output else None, (h_n,) if c_n is None else (h_n, c_n)
 
 
 def _check(
@@ -199,89 +225,6 @@ def _permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...
     return tuple(state.index_select(1, indices) for state in states)
 
 
-def _has_kernel(
-    module: nn.RNNBase, input: Tensor, states: tuple[Any, ...], weights: list[Any]
-) -> bool:
-    for state in states:
-        if not isinstance(state, Tensor):
-            return False
-    return (
-        _are_all_there(module, weights)
-        and ops.has_kernel(input, *states, *weights)
-        and not _is_traced()
-    )
-
-
-def _are_all_there(module: nn.RNNBase, weights: list[Any]) -> bool:
-    """Whether there are as many weights as the module's options say, and none is a projection."""
-    layers = module.num_layers * (2 if module.bidirectional else 1)
-    return len(weights) == layers * (4 if module.bias else 2) and not module.proj_size
-
-
-def _is_traced() -> bool:
-    """Whether a trace is made, which stays portable: it holds torch's functions, not ours."""
-    return torch.jit.is_tracing()  # type: ignore[attr-defined, no-any-return, no-untyped-call]
-
-
-def autocast(
-    input: Any, states: tuple[Any, ...], weights: list[Any]
-) -> tuple[Any, tuple[Any, ...], list[Any]]:
-    """The tensors of a call as autocast on the device of `input` wants them, gradients kept.
-
-    All cells alike: torch casts in some of the functions that its cells call, and so gives float32
-    for a GRU. What is cast is what torch casts: floating point, but not float64.
-    """
-    data = input.data if isinstance(input, PackedSequence) else input
-    if not isinstance(data, Tensor):
-        return input, states, weights
-    device = data.device
-    kind = device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
-        return input, states, weights
-    dtype = torch.get_autocast_dtype(kind)
-
-    def cast(x: Any) -> Any:
-        if isinstance(x, Tensor) and x.is_floating_point() and x.dtype is not torch.float64:
-            return x.to(dtype) if x.device == device else x
-        return x
-
-    data = cast(data)
-    input = input._replace(data=data) if isinstance(input, PackedSequence) else data
-    return input, tuple(map(cast, states)), list(map(cast, weights))
-
-
-def takes(
-    module: nn.RNNBase, input: Any, states: tuple[Any, ...], weights: list[Any], layer: Layer
-) -> bool:
-    """Whether a call is for `layer`; torch's own code runs, or refuses, all others.
-
-    Under autocast the tensors are those that `autocast` gives.
-    """
-    if not isinstance(input, Tensor) or input.dim() not in (2, 3):
-        return False
-    time_dim = 1 if module.batch_first and input.dim() == 3 else 0
-    return (
-        input.size(time_dim) > 0
-        and _are_all_there(module, weights)
-        and all(
-            isinstance(weight, Tensor)
-            and weight.dtype is input.dtype
-            and weight.device == input.device
-            for weight in weights
-        )
-        and all(
-            isinstance(state, Tensor)
-            and state.dim() == input.dim()
-            and state.dtype is input.dtype
-            and state.device == input.device
-            for state in states
-        )
-        # Another layer than ours was chosen, and runs wherever it can.
-        and (layer is not ops.layer or ops.is_best_for(input))
-        and not _is_traced()
-    )
-
-
 def _weights(module: nn.RNNBase) -> list[Any]:
     """The weights of this call, as torch's forward finds them.
 
@@ -310,28 +253,6 @@ def _state_count(module: nn.RNNBase) -> int:
 def _hidden(states: tuple[Tensor, ...]) -> Any:
     """The states in the form that `hx` has."""
     return states if len(states) == 2 else states[0]
-
-
-def _runs_at_once(
-    module: nn.RNNBase, input: Any, states: tuple[Any, ...], weights: list[Any]
-) -> bool:
-    """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
-
-    Written for speed: this is the path of small models that are called step by step.
-    """
-    if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
-        return False
-    shape = input.shape
-    steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
-    if steps == 0 or shape[2] != module.input_size or (module.training and module.dropout):
-        return False
-    if states:
-        layers = module.num_layers * (2 if module.bidirectional else 1)
-        wanted = (layers, batch, module.hidden_size)
-        for state in states:
-            if not isinstance(state, Tensor) or state.shape != wanted:
-                return False
-    return _has_kernel(module, input, states, weights)
 
 
 def _run_layers(

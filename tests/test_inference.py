@@ -8,9 +8,10 @@ import os
 
 import pytest
 import torch
-from cases import MODES, pair
+from cases import MODES, build, pair
 from tolerances import assert_matches
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 
@@ -250,3 +251,25 @@ def test_transforms_go_through_the_reference():
         mapped = torch.func.vmap(lambda x: module(x)[0])(input)
         for x, output in zip(input, mapped, strict=True):
             assert_matches(output, module(x)[0])
+
+
+@pytest.mark.parametrize("size", [(40, 30, 8, 70), (1, 3, 4, 5), (600, 1, 8, 70), (7, 300, 5, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mode", MODES)
+def test_last_states_alone(mode, dtype, size):
+    """The same bits without the output, which is not even written."""
+    steps, batch, inputs, hidden = size
+    module = build(fastrnn, mode, inputs, hidden, 2, bidirectional=True, batch_first=True).to(dtype)
+    input = torch.randn(batch, steps, inputs).to(dtype)
+    lengths = torch.randint(0, steps + 1, (batch,))
+    packed = pack_padded_sequence(input, lengths.clamp(1), True, enforce_sorted=False)
+    calls = [(input, {}), (input, {"lengths": lengths}), (input, {"lengths": 0 * lengths})]
+    calls += [(packed, {}), (input[0], {})]
+    for gradients in (False, True):
+        for x, options in calls:
+            with torch.set_grad_enabled(gradients):
+                _, expected = module(x, **options)
+                output, finals = module(x, **options, output=False)
+            assert output is None
+            pairs = [(finals, expected)] if mode != "LSTM" else zip(finals, expected, strict=True)
+            assert all(torch.equal(actual, wanted) for actual, wanted in pairs)
