@@ -56,7 +56,6 @@ class _Recurrent(nn.RNNBase):
             ValueError: the input has a number of dimensions or a dtype that does not fit, or
                 lengths do not fit the input.
             TypeError: lengths are not a tensor of integers.
-            NotImplementedError: lengths are given to a module with projections.
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of the
                 errors about input and hx are those of `torch.nn`.
 

@@ -118,11 +118,6 @@ def _forward_lengths(
     layer: Layer,
     output: bool,
 ) -> tuple[Any, Any]:
-    if module.proj_size:
-        raise NotImplementedError(
-            f"lengths do not go with projections yet: wanted proj_size 0, got {module.proj_size}; "
-            "give a torch.nn.utils.rnn.PackedSequence instead"
-        )
     if not isinstance(input, Tensor) or input.dim() != 3:
         raise ValueError(
             "lengths go with a padded input of three dimensions, got "
@@ -137,8 +132,7 @@ def _forward_lengths(
     lengths = ragged.check(lengths, padding, steps, batch)
     if not states:
         count = module.num_layers * (2 if module.bidirectional else 1)
-        shape = (count, batch, module.hidden_size)
-        states = tuple(input.new_zeros(shape) for _ in range(_state_count(module)))
+        states = tuple(input.new_zeros(count, batch, size) for size in _state_sizes(module))
     if layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps)
         packed = ragged.pack(input, order, padding)
@@ -246,8 +240,11 @@ def _states(module: nn.RNNBase, hx: Any) -> tuple[Any, ...] | None:
     return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
 
 
-def _state_count(module: nn.RNNBase) -> int:
-    return 2 if module.mode == "LSTM" else 1
+def _state_sizes(module: nn.RNNBase) -> list[int]:
+    """Features of each state."""
+    if module.mode == "LSTM":
+        return [module.proj_size or module.hidden_size, module.hidden_size]
+    return [module.hidden_size]
 
 
 def _hidden(states: tuple[Tensor, ...]) -> Any:
@@ -265,7 +262,8 @@ def _run_layers(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """From `input (T, B, I)` to `output (T, B, D*H)`, or packed arrays where `layer` wants them.
 
-    The states are `(num_layers * D, B, H)`; zeros where none are given.
+    The states are `(num_layers * D, B, H)`; zeros where none are given. With projections, whose
+    weights come last in each layer, h and the output have their size.
     """
     directions = 2 if module.bidirectional else 1
     count = module.num_layers * directions
@@ -273,7 +271,7 @@ def _run_layers(
         firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
     else:
         # A tensor for each state: torch.compile wants the arguments of a layer distinct.
-        zeros = (input.new_zeros(batch, module.hidden_size) for _ in range(_state_count(module)))
+        zeros = (input.new_zeros(batch, size) for size in _state_sizes(module))
         firsts = [tuple(zeros)] * count
     per_layer = len(weights) // count
     finals: list[tuple[Any, ...]] = []
@@ -281,8 +279,9 @@ def _run_layers(
         outputs = []
         for direction in range(directions):
             k = index * directions + direction
-            weight_ih, weight_hh, *biases = weights[k * per_layer : (k + 1) * per_layer]
-            bias_ih, bias_hh = biases or (None, None)
+            weight_ih, weight_hh, *others = weights[k * per_layer : (k + 1) * per_layer]
+            projection = {"weight_hr": others.pop()} if module.proj_size else {}
+            bias_ih, bias_hh = others or (None, None)
             hx, *cx = firsts[k]
             output, h_n, c_n = layer(
                 module.mode,
@@ -294,6 +293,7 @@ def _run_layers(
                 bias_ih,
                 bias_hh,
                 direction == 1,
+                **projection,
             )
             outputs.append(output)
             finals.append((h_n, c_n) if cx else (h_n,))

@@ -34,6 +34,7 @@ def layer(
     bias_hh: Tensor | None,
     reverse: bool,
     valid: Tensor | None = None,
+    weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, as `torch.nn.RNN`, `LSTM` and `GRU` do.
 
@@ -49,9 +50,11 @@ def layer(
         reverse: whether to go from the last time step to the first.
         valid: which steps are a row's own, `(T, B)` bool; all others give zeros and leave the
             state as it is. Default: None, all of them.
+        weight_hr: projection of the LSTM's hidden state, `(P, H)`. Default: None, no projection.
 
     Returns:
         `output (T, B, H)` in the time order of `input`, `h_n (B, H)`, and `c_n (B, H)` or None.
+        With a projection, `P` is in place of `H` in `output`, `h_n`, `hx` and `weight_hh (G*H, P)`.
         No result shares memory with another or with an argument.
 
     Example:
@@ -72,6 +75,8 @@ def layer(
     for t in reversed(range(len(igates))) if reverse else range(len(igates)):
         before = state
         state = step(igates[t], linear(state[0], weight_hh, bias_hh), state)
+        if weight_hr is not None:
+            state = (linear(state[0], weight_hr), *state[1:])
         if masks is None:
             outputs.append(state[0])
         else:

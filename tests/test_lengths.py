@@ -57,7 +57,8 @@ def row_by_row(module: Any, lengths: Tensor, padding: str = "right") -> Any:
         for b, n in enumerate(lengths.tolist()):
             first = len(x) - n if padding == "left" else 0
             last = [state[:, b : b + 1] for state in states]
-            output = x.new_zeros(0, module.hidden_size * (1 + module.bidirectional))
+            width = (module.proj_size or module.hidden_size) * (1 + module.bidirectional)
+            output = x.new_zeros(0, width)
             if n > 0:
                 row = x[first : first + n, b : b + 1]
                 row = row.transpose(0, 1) if module.batch_first else row
@@ -318,3 +319,13 @@ def test_compiles_to_one_graph():
         assert_matches(actual.detach(), expected.detach())
         grads = torch.autograd.grad(actual.square().sum(), module.parameters())
         assert_matches(grads, torch.autograd.grad(expected.square().sum(), module.parameters()))
+
+
+@pytest.mark.parametrize("padding", ragged.PADDINGS)
+def test_projections(padding):
+    ours, theirs = pair("LSTM", 5, 6, 2, proj_size=3, bidirectional=True)
+    tensors = [torch.randn(STEPS, BATCH, 5), *flat(make_states(theirs, BATCH))]
+    assert_matches(
+        results(with_lengths(ours, LENGTHS, padding=padding), tensors, ours),
+        results(row_by_row(theirs, LENGTHS, padding), tensors, theirs),
+    )
