@@ -1,7 +1,7 @@
 """Recurrent networks of PyTorch on fused kernels: same constructors, weights and numbers."""
 
+from fastrnn._info import info
 from fastrnn.explain import explain
-from fastrnn.info import info
 from fastrnn.modules import GRU, LSTM, RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "__version__", "explain", "info"]

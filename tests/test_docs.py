@@ -9,9 +9,9 @@ import pytest
 import torch
 
 
-@pytest.mark.parametrize("name", ["explain", "modules", "info", "lengths", "ops", "reference"])
+@pytest.mark.parametrize("name", ["_info", "explain", "lengths", "modules", "ops", "reference"])
 def test_examples(name):
-    # Not `import fastrnn.info as ...`, which would give the function of that name.
+    # Not `import fastrnn.explain as ...`, which would give the function of that name.
     module = importlib.import_module(f"fastrnn.{name}")
     result = doctest.testmod(module, extraglobs={"torch": torch})
     assert result.attempted > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -163,9 +164,15 @@ def test_info(isa):
     assert dict(info.build)["torch"].startswith("2.")
 
 
-def test_info_as_a_program():
+@pytest.mark.parametrize("program", ["fastrnn", "fastrnn.info"])
+def test_info_as_a_program(program):
     result = subprocess.run(
-        [sys.executable, "-m", "fastrnn"], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-m", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert "kernels     loaded" in result.stdout
     assert result.stderr == ""
+
+
+def test_importing_the_program_leaves_the_function():
+    importlib.import_module("fastrnn.info")
+    assert fastrnn.info().loaded
