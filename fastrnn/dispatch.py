@@ -5,7 +5,7 @@ The module is any `torch.nn.RNNBase`, of fastrnn or of torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,19 +31,9 @@ def takes(
     return (
         input.size(time_dim) > 0
         and _are_all_there(module, weights)
-        and all(
-            isinstance(weight, Tensor)
-            and weight.dtype is input.dtype
-            and weight.device == input.device
-            for weight in weights
-        )
-        and all(
-            isinstance(state, Tensor)
-            and state.dim() == input.dim()
-            and state.dtype is input.dtype
-            and state.device == input.device
-            for state in states
-        )
+        and _are_like(input, weights)
+        and _are_like(input, states)
+        and all(state.dim() == input.dim() for state in states)
         # Another layer than ours was chosen, and runs wherever it can.
         and (layer is not ops.layer or ops.is_best_for(input))
         and not is_traced()
@@ -90,6 +80,18 @@ def _are_all_there(module: nn.RNNBase, weights: list[Any]) -> bool:
     """Whether there are as many weights as the module's options say, and none is a projection."""
     layers = module.num_layers * (2 if module.bidirectional else 1)
     return len(weights) == layers * (4 if module.bias else 2) and not module.proj_size
+
+
+def _are_like(input: Tensor, others: Sequence[Any]) -> bool:
+    """Whether all are tensors of the dtype and device of `input`."""
+    dtype, on_cpu = input.dtype, input.is_cpu
+    for other in others:
+        if not isinstance(other, Tensor) or other.dtype is not dtype:
+            return False
+        # To ask for the device costs ten times as much.
+        if not other.is_cpu if on_cpu else other.device != input.device:
+            return False
+    return True
 
 
 def autocast(

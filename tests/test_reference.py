@@ -40,6 +40,17 @@ def test_equals_torch_in_both_directions(mode, steps, bias):
         assert_matches(ours, (halves, *expected))
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_projections_equal_torch():
+    module = nn.LSTM(4, 5, proj_size=2, dtype=torch.float64)
+    input, hx = torch.randn(6, 3, 4).double(), torch.randn(3, 2).double()
+    cx = torch.randn(3, 5).double()
+    output, (h_n, c_n) = module(input, (hx[None], cx[None]))
+    *weights, weight_hr = module.all_weights[0]
+    ours = reference.layer("LSTM", input, hx, cx, *weights, reverse=False, weight_hr=weight_hr)
+    assert_matches(ours, (output, h_n[0], c_n[0]))
+
+
 def column(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)[:, None]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from cases import MODES, evaluate, make_states, pair
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from test_modules import STYLES
 from tolerances import assert_matches
@@ -68,7 +68,6 @@ def packed(draw: Draw, module: Any) -> Given:
 
 
 def with_lengths(draw: Draw, module: Any) -> Given:
-    assume(not module.proj_size)
     steps = draw(st.integers(1, 6))
     lengths = torch.tensor(draw(st.lists(st.integers(1, steps), min_size=1, max_size=10)))
     batch_first, batch = module.batch_first, len(lengths)

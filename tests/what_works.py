@@ -75,8 +75,8 @@ ROWS = (
     Row(
         "`proj_size` of the LSTM",
         "yes",
-        "yes, by torch's code",
-        ("test_projections.py::test_equal_to_torch",),
+        "yes, by torch's code; `lengths` by the reference",
+        ("test_projections.py::test_equal_to_torch", "test_lengths.py::test_projections"),
     ),
     Row(
         "Dropout between layers",
