@@ -73,20 +73,19 @@ def layer(
     outputs = []
     masks = None if valid is None else valid.unsqueeze(-1).unbind(0)
     for t in reversed(range(len(igates))) if reverse else range(len(igates)):
-        before = state
-        state = step(igates[t], linear(state[0], weight_hh, bias_hh), state)
+        new = step(igates[t], linear(state[0], weight_hh, bias_hh), state)
         if weight_hr is not None:
-            state = (linear(state[0], weight_hr), *state[1:])
-        if masks is None:
-            outputs.append(state[0])
-        else:
-            outputs.append(torch.where(masks[t], state[0], 0))
-            pairs = zip(state, before, strict=True)
-            state = tuple(torch.where(masks[t], new, old) for new, old in pairs)
+            new = (linear(new[0], weight_hr), *new[1:])
+        outputs.append(new[0] if masks is None else torch.where(masks[t], new[0], 0))
+        state = new if masks is None else _where(masks[t], new, state)
     if reverse:
         outputs.reverse()
     h_n, *c_n = state
     return torch.stack(outputs), h_n, c_n[0] if c_n else None
+
+
+def _where(mask: Tensor, new: State, old: State) -> State:
+    return tuple(torch.where(mask, n, o) for n, o in zip(new, old, strict=True))
 
 
 def _tanh_step(igates: Tensor, hgates: Tensor, state: State) -> State:
