@@ -321,6 +321,8 @@ def test_compiles_to_one_graph():
         assert_matches(grads, torch.autograd.grad(expected.square().sum(), module.parameters()))
 
 
+# torch says once that it has no fast path for projections.
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 @pytest.mark.parametrize("padding", ragged.PADDINGS)
 def test_projections(padding):
     ours, theirs = pair("LSTM", 5, 6, 2, proj_size=3, bidirectional=True)
