@@ -79,6 +79,12 @@ ROWS = (
         ("test_projections.py::test_equal_to_torch", "test_lengths.py::test_projections"),
     ),
     Row(
+        "`output=False`: the last states alone",
+        "no",
+        "yes; inference writes no output then",
+        ("test_inference.py::test_last_states_alone",),
+    ),
+    Row(
         "Dropout between layers",
         "yes",
         "the same draws",
