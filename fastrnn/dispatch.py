@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import ops
+from fastrnn import onnx, ops
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 """Runs one layer in one direction: `fastrnn.ops.layer` or `fastrnn.reference.layer`."""
@@ -51,7 +51,7 @@ def runs_at_once(
         return False
     shape = input.shape
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
-    if steps == 0 or shape[2] != module.input_size or (module.training and module.dropout):
+    if steps == 0 or shape[2] != module.input_size or drops(module):
         return False
     if states:
         layers = module.num_layers * (2 if module.bidirectional else 1)
@@ -59,7 +59,13 @@ def runs_at_once(
         for state in states:
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
-    return has_kernel(module, input, states, weights)
+    return has_kernel(module, input, states, weights) and not onnx.is_exporting()
+
+
+def drops(module: nn.RNNBase) -> bool:
+    """Whether a call zeroes outputs between layers."""
+    # The float comes last: torch.compile traces all again where it meets one.
+    return module.training and module.num_layers > 1 and module.dropout > 0
 
 
 def has_kernel(

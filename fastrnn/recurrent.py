@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import dispatch, ops, reference
+from fastrnn import dispatch, onnx, ops, reference
 from fastrnn import lengths as ragged
 from fastrnn.dispatch import Layer
 
@@ -78,7 +78,10 @@ def _forward_padded(
     if module.batch_first:
         input = input.transpose(0, 1)
 
-    result, states = _run_layers(module, input, states, weights, layer, input.size(1))
+    if onnx.is_exporting():
+        result, states = onnx.run_layers(module, input, states, weights)
+    else:
+        result, states = _run_layers(module, input, states, weights, layer, input.size(1))
 
     if not is_batched:
         result = result.squeeze(1)
@@ -133,7 +136,10 @@ def _forward_lengths(
     if not states:
         count = module.num_layers * (2 if module.bidirectional else 1)
         states = tuple(input.new_zeros(count, batch, size) for size in _state_sizes(module))
-    if layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
+    result: Tensor | None
+    if onnx.is_exporting() and not module.proj_size:
+        result, states = onnx.run_layers(module, input, states, weights, lengths, padding)
+    elif layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps)
         packed = ragged.pack(input, order, padding)
         states = _permuted(states, order.sorted_indices)
@@ -159,7 +165,7 @@ def _run_packed(
     output: bool,
 ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
     """From `packed (rows, I)` to `(rows, D*H)`, or None, and the last states, by kernels."""
-    if not torch.is_grad_enabled() and not (module.training and module.dropout):
+    if not torch.is_grad_enabled() and not dispatch.drops(module):
         return _infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
@@ -298,7 +304,7 @@ def _run_layers(
             outputs.append(output)
             finals.append((h_n, c_n) if cx else (h_n,))
         input = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-        if module.dropout and module.training and index < module.num_layers - 1:
+        if index < module.num_layers - 1 and dispatch.drops(module):
             input = torch.dropout(input, module.dropout, True)
     if count == 1:  # a view costs autograd less than a stack of one
         return input, tuple(state.unsqueeze(0) for state in finals[0])

@@ -1,0 +1,122 @@
+"""`torch.onnx.export`: one operator of ONNX for each layer, and ONNX Runtime's numbers agree."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+from cases import MODES, build, make_states
+from tolerances import assert_matches
+from torch import Tensor, nn
+
+import fastrnn
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "layers": {"num_layers": 2, "bias": False},
+    "both": {"num_layers": 2, "bidirectional": True, "batch_first": True},
+}
+# Exporting takes seconds: all of these are in the nightly profile alone.
+NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
+CASES = [
+    (mode, layout, with_states)
+    for mode in MODES
+    for layout in LAYOUTS
+    for with_states in (False, True)
+    if NIGHTLY or (layout, with_states) in [("plain", False), ("both", True)]
+] + [("LSTM", "layers", False)] * (not NIGHTLY)
+OPERATORS = {"RNN_TANH": "RNN", "RNN_RELU": "RNN", "LSTM": "LSTM", "GRU": "GRU"}
+
+pytestmark = [
+    # An RNNBase re-reads weights that the exporter swapped: torch warns so for its own modules too.
+    pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # the exporter's copying
+]
+
+
+def export(model: nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Any:
+    """The file, as onnx's own structure."""
+    program = torch.onnx.export(model, arguments, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    return program.model_proto
+
+
+def operators(file: Any) -> collections.Counter[str]:
+    counts = collections.Counter(node.op_type for node in file.graph.node)
+    assert all(node.domain == "" for node in file.graph.node)
+    assert not file.functions
+    return counts
+
+
+def run(file: Any, arguments: list[Tensor]) -> list[Tensor]:
+    session = onnxruntime.InferenceSession(file.SerializeToString())
+    names = [argument.name for argument in session.get_inputs()]
+    assert len(names) == len(arguments)
+    feeds = dict(zip(names, (argument.numpy() for argument in arguments), strict=True))
+    return [torch.from_numpy(result) for result in session.run(None, feeds)]
+
+
+def flat(results: Any) -> list[Tensor]:
+    if isinstance(results, Tensor):
+        return [results]
+    return [tensor for result in results for tensor in flat(result)]
+
+
+def shapes_of(module: nn.RNNBase, with_states: bool) -> tuple[Any, ...]:
+    dynamic = torch.export.Dim.DYNAMIC
+    state = {1: dynamic}
+    states = (state, state) if module.mode == "LSTM" else state
+    return ({0: dynamic, 1: dynamic}, *([states] if with_states else []))
+
+
+def arguments_of(module: nn.RNNBase, size: tuple[int, int], with_states: bool) -> tuple[Any, ...]:
+    steps, batch = size
+    shape = (batch, steps) if module.batch_first else (steps, batch)
+    input = torch.randn(*shape, module.input_size)
+    return (input, make_states(module, batch)) if with_states else (input,)
+
+
+@pytest.mark.parametrize(("mode", "layout", "with_states"), CASES)
+def test_any_length_and_batch(mode, layout, with_states):
+    module = build(fastrnn, mode, 4, 6, **LAYOUTS[layout]).eval()
+    shapes = shapes_of(module, with_states)
+    file = export(module, arguments_of(module, (5, 3), with_states), shapes)
+    counts = operators(file)
+    assert counts[OPERATORS[mode]] == module.num_layers
+    # Nothing else but copies: no other arithmetic was left beside the layers.
+    assert counts.keys() <= {
+        OPERATORS[mode], "Concat", "Reshape", "Shape", "Slice", "Squeeze", "Transpose"
+    }  # fmt: skip
+    for size in ((5, 3), (9, 2), (1, 4), (30, 1)):
+        arguments = arguments_of(module, size, with_states)
+        assert_matches(run(file, flat(arguments)), flat(module(*arguments)))
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
+def test_lengths(mode, padding):
+    module = build(fastrnn, mode, 4, 6, 2, bidirectional=True).eval()
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = module
+
+        def forward(self, input: Tensor, lengths: Tensor) -> Any:
+            return self.rnn(input, lengths=lengths, padding=padding)
+
+    dynamic = torch.export.Dim.DYNAMIC
+    file = export(
+        Padded().eval(),
+        (torch.randn(5, 3, 4), torch.tensor([5, 2, 3])),
+        ({0: dynamic, 1: dynamic}, {0: dynamic}),
+    )
+    assert operators(file)[mode] == 2
+    input, lengths = torch.randn(7, 4, 4), torch.tensor([3, 7, 1, 6])
+    expected = module(input, lengths=lengths, padding=padding)
+    assert_matches(run(file, [input, lengths]), flat(expected))
