@@ -140,7 +140,7 @@ Tensor unpack(const Tensor& packed, const Tensor& sorted_indices, const Tensor& 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fastrnn, m) {
   m.def(
-      "_sort_lengths(Tensor lengths, int T) -> (Tensor sorted_indices, Tensor unsorted_indices, "
+      "_sort_lengths(Tensor lengths, SymInt T) -> (Tensor sorted_indices, Tensor unsorted_indices, "
       "Tensor batch_sizes)");
   m.def(
       "_pack(Tensor input, Tensor sorted_indices, Tensor batch_sizes, bool left, bool trim) -> "

@@ -114,6 +114,11 @@ def inference(
         ...     bidirectional=False)[0].flatten()
         tensor([1., 2.])
     """
+    if not states and batch_sizes is None and torch.compiler.is_exporting():
+        # AOTInductor hands an empty list to the op as None.
+        batch = input.shape[0 if batch_first else 1]
+        shape = (num_layers * (2 if bidirectional else 1), batch, weights[1].shape[1])
+        states = tuple(input.new_zeros(shape) for _ in range(2 if mode == "LSTM" else 1))
     output, h_n, c_n = torch.ops.fastrnn._inference.default(
         input,
         states,
