@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 from torch import nn
 
 from fastrnn import ops, recurrent
+from fastrnn._stock import StandIn
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-class _Recurrent(nn.RNNBase):
+class _Recurrent(StandIn, nn.RNNBase):
     """What the three modules share.
 
     A subclass of `RNNBase`, not of `torch.nn.LSTM` and so on, because `torch.compile` refuses

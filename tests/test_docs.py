@@ -9,7 +9,9 @@ import pytest
 import torch
 
 
-@pytest.mark.parametrize("name", ["_info", "explain", "lengths", "modules", "ops", "reference"])
+@pytest.mark.parametrize(
+    "name", ["_info", "cells", "explain", "lengths", "modules", "ops", "reference"]
+)
 def test_examples(name):
     # Not `import fastrnn.explain as ...`, which would give the function of that name.
     module = importlib.import_module(f"fastrnn.{name}")
