@@ -2,6 +2,7 @@
 
 from fastrnn._info import info
 from fastrnn.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.convert import accelerate, restore
 from fastrnn.explain import explain
 from fastrnn.modules import GRU, LSTM, RNN
 
@@ -13,8 +14,10 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "__version__",
+    "accelerate",
     "explain",
     "info",
+    "restore",
 ]
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ import torch
 
 
 @pytest.mark.parametrize(
-    "name", ["_info", "cells", "explain", "lengths", "modules", "ops", "reference"]
+    "name", ["_info", "cells", "convert", "explain", "lengths", "modules", "ops", "reference"]
 )
 def test_examples(name):
     # Not `import fastrnn.explain as ...`, which would give the function of that name.

@@ -1,0 +1,119 @@
+"""Which code runs a call of a recurrent module, and why: what `fastrnn.explain` tells."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn import _extension, cells, convert, dispatch, ops
+
+
+class Path(NamedTuple):
+    """What runs a call.
+
+    Attributes:
+        name: "kernels", "torch" (torch's own functions) or "reference" (`fastrnn.reference`).
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+def of(module: nn.Module, input: Any) -> Path:
+    """The path of `module(input)`, called now.
+
+    Args:
+        module: a recurrent module or cell, of fastrnn or of torch.
+        input: a tensor, or for a module a `PackedSequence`.
+    """
+    mode = convert.mode_of(module)
+    if mode == "torch":
+        known = convert.torch_class(module) is not None
+        return Path(
+            "torch",
+            convert.refusal(module) or "it is not accelerated"
+            if known
+            else f"{type(module).__name__} has code of its own",
+        )
+    if isinstance(module, nn.RNNCellBase):
+        return _of_cell(module, input)
+    assert isinstance(module, nn.RNNBase)
+    return _of_sequence(module, input)
+
+
+def likely(module: nn.Module) -> Path:
+    """The path of a call with one row and one step of the dtype and device of the weights."""
+    weight = next(module.parameters(), torch.empty(0))
+    size: Any = module.input_size
+    return of(
+        module, weight.new_empty((1, size) if isinstance(module, nn.RNNCellBase) else (1, 1, size))
+    )
+
+
+def _of_sequence(module: nn.RNNBase, input: Any) -> Path:
+    input, _, weights = dispatch.autocast(input, (), module._flat_weights)
+    layer = getattr(module, "_layer", ops.layer)
+    if layer is not ops.layer:
+        return Path("reference", "a subclass chose its own way to run a layer")
+    if isinstance(input, PackedSequence):
+        if dispatch.has_kernel(module, input.data, (), weights):
+            return Path("kernels", f"they run packed {dtype_name(input.data.dtype)} on the CPU")
+        return Path("torch", _why_torch(module, input.data, weights[0]))
+    if not dispatch.takes(module, input, (), weights, layer):
+        return Path("torch", _why_torch(module, input, weights[0]))
+    return _ours(input, weights)
+
+
+def _of_cell(cell: nn.RNNCellBase, input: Any) -> Path:
+    kind = convert.kind_of(cell)
+    mode, weights = cells.mode_of(cell, kind), cells.weights_of(cell)
+    states = cells.states_of(cell, kind, input, None)
+    there = [weight for weight in weights if weight is not None]
+    if mode is not None and states is not None and cells.takes(mode, input, states, weights):
+        return _ours(input, there)
+    if torch._C._is_any_autocast_enabled():
+        return Path("torch", "its own cells know what autocast casts")
+    if isinstance(input, Tensor) and ops.has_kernel(input, *there) and not dispatch.is_traced():
+        rows = input.shape[0] if input.dim() == 2 else 1
+        if mode is not None and not cells.pays(mode, rows, weights[0], weights[1]):
+            return Path("torch", f"its own cell is faster for {_calls(rows)}")
+    return Path("torch", _why_torch(cell, input, weights[0]))
+
+
+def _calls(rows: int) -> str:
+    gradients = "with" if torch.is_grad_enabled() else "without"
+    return f"{rows} row{'' if rows == 1 else 's'} of this size {gradients} gradients"
+
+
+def _ours(input: Tensor, weights: list[Any]) -> Path:
+    if ops.has_kernel(input, *weights):
+        return Path("kernels", f"they run {dtype_name(input.dtype)} on the CPU")
+    if not _extension.loaded:
+        return Path("reference", f"the kernels are not loaded: {_extension.reason}")
+    return Path("reference", "a function transform is active")
+
+
+def _why_torch(module: nn.Module, input: Any, weight: Any) -> str:
+    if getattr(module, "proj_size", 0):
+        return "there is no kernel for projections (proj_size)"
+    if dispatch.is_traced():
+        return "a trace holds torch's functions, not ours"
+    if (
+        not isinstance(input, Tensor)
+        or input.device != weight.device
+        or input.dtype is not weight.dtype
+        or 0 in input.shape
+    ):
+        return "torch decides about this input, or refuses it"
+    if not _extension.loaded:
+        return f"the kernels are not loaded: {_extension.reason}"
+    return f"there is no kernel for {dtype_name(input.dtype)} on {input.device.type}"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name without "torch."."""
+    return str(dtype).removeprefix("torch.")
