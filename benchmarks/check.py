@@ -51,16 +51,27 @@ def check(problem: Problem, workload: Workload, wanted: Mapping[str, Tensor]) ->
     needed = {"output"} | (set(wanted) - {"h_n", "c_n"})
     if missing := needed - set(results):
         raise ValueError(f"{problem.case}: gives no {', '.join(sorted(missing))}")
+    compare(results, wanted, tolerance, str(problem.case))
+
+
+def compare(
+    results: Mapping[str, Tensor], wanted: Mapping[str, Tensor], tolerance: float, work: str
+) -> None:
+    """Compares results with what torch.nn gives under the same names.
+
+    Raises:
+        ValueError: one differs by more than `tolerance` of the largest element wanted.
+    """
     for name, value in results.items():
         if value.shape != wanted[name].shape:
             raise ValueError(
-                f"{problem.case}: {name} is of shape {tuple(value.shape)}, "
+                f"{work}: {name} is of shape {tuple(value.shape)}, "
                 f"torch.nn's of {tuple(wanted[name].shape)}"
             )
         scale = wanted[name].abs().max().item()
         error = (value - wanted[name]).abs().max().item()
         if not error <= tolerance * scale:
             raise ValueError(
-                f"{problem.case}: {name} differs from torch.nn's by {error:.1e}, wanted at most "
+                f"{work}: {name} differs from torch.nn's by {error:.1e}, wanted at most "
                 f"{tolerance:.0e} of its largest element, {scale:.1e}"
             )
