@@ -60,13 +60,14 @@ def test_missing_packages_and_other_versions_are_named(monkeypatch):
 
 
 def test_file_of_a_package_is_loaded_without_the_package():
-    module = clients.load_file("tomllib", "_types.py")
-    assert module.Key == tuple[str, ...]
+    module = clients.load_file("wsgiref", "types.py")
+    assert {"WSGIApplication", "ErrorStream"} <= set(dir(module))
 
 
 def test_measures_before_and_after(made):
     row = measure.measure("made", LIMITS)
-    assert (row["client"], row["iterations"]) == ("made", 3)
+    assert row["client"] == "made"
+    assert row["iterations"] >= LIMITS["min_iterations"]
     assert 0 < row["recurrent_share"] < 1
     assert set(row["seconds"]) == {"before", "after"}
     assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]

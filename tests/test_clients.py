@@ -63,13 +63,10 @@ def test_outputs_agree_after_accelerate_and_are_the_same_after_restore(name, com
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_kernels_run_after_accelerate_and_neither_before_nor_after_restore(name):
+def test_kernels_run_after_accelerate(name):
     program = make(name)
-    assert runs_of_kernels(program.run) == 0
     fastrnn.accelerate(program.model)
     assert runs_of_kernels(program.run) > 0
-    fastrnn.restore(program.model)
-    assert runs_of_kernels(program.run) == 0
 
 
 def test_every_module_of_tacotron2_takes_the_kernels():

@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 from benchmarks.clients import Program
 
 GAMES = 8
-STEPS = 64
+STEPS = 32
 ROUNDS = 2
 # Not policy_gradient_loss: its terms were made to have mean 0, so it is mostly rounding.
 LOSSES = ("loss", "value_loss", "entropy_loss")

@@ -30,5 +30,5 @@ def infer(model: torch.nn.Module) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
         torch.manual_seed(0)  # of the dropout in its prenet, which is on in inference
         warnings.filterwarnings("ignore", "Reached max decoder steps")
-        mel, lengths, alignments = model.infer(tokens, torch.tensor([40, 30]))
-    return {"mel": mel, "lengths": lengths, "alignments": alignments}
+        mel, _, alignments = model.infer(tokens, torch.tensor([40, 30]))
+    return {"mel": mel, "alignments": alignments}
