@@ -72,7 +72,7 @@ def test_lint_tools_are_pinned_in_pyproject_alone():
         assert [pin for _, pin in pins if pin in path.read_text()] == [], name(path)
 
 
-@pytest.mark.parametrize("table", ["benchmarks", "imdb-presets"])
+@pytest.mark.parametrize("table", ["benchmarks", "imdb-presets", "clients"])
 def test_readme_has_a_measured_table_or_says_that_it_has_not(table):
     shown = readme.split(README, table)[1]
     assert shown == "Not measured yet.\n" or "\n|---|" in shown

@@ -49,17 +49,19 @@ def run_job(name: str, threads: int, limits: Mapping[str, Any]) -> Row:
 
 
 HEADER = (
-    f"{'threads':8}{'client':21}{'before s':>9}{'after s':>9}{'times':>7}{'share':>7}  "
-    "before / after (quartiles)"
+    f"{'threads':8}{'client':21}{'share':>5}{'before s':>10}{'after s':>9}{'CPU s':>9}{'CPU s':>9}"
+    f"{'times':>7}  before / after (quartiles)"
 )
 
 
 def line(row: Row) -> str:
     """One row of the plain table."""
-    seconds = "".join(f"{row['seconds'][each]['median']:9.3f}" for each in (STOCK, FAST))
+    seconds = [row["seconds"][each]["median"] for each in (STOCK, FAST)]
+    seconds += [row["cpu_seconds"][each] for each in (STOCK, FAST)]
     return (
-        f"{row['threads']:<8}{row['client']:21}{seconds}{row['iterations']:7}"
-        f"{row['recurrent_share']:7.0%}  {ratio_text(row['ratio'])}"
+        f"{row['threads']:<8}{row['client']:21}{row['recurrent_share']:5.0%} "
+        + "".join(f"{each:9.3f}" for each in seconds)
+        + f"{row['iterations']:7}  {ratio_text(row['ratio'])}"
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,7 +25,11 @@ from benchmarks.timing import Spread, interleave, ratios
 STOCK, FAST = "before", "after"
 
 Row = dict[str, Any]
-"""One client: `seconds` by STOCK and FAST, and their `ratio`, are spreads."""
+"""One client: `seconds` by STOCK and FAST, and their `ratio`, are spreads.
+
+`cpu_seconds`, of all threads, tell how far to trust them: with one thread they are as many, unless
+something else had the core.
+"""
 
 
 def recurrent_share(program: Program) -> float:
@@ -51,6 +56,17 @@ def recurrent_share(program: Program) -> float:
     return inside / whole
 
 
+def counted(run: Callable[[], object], spent: list[float]) -> Callable[[], None]:
+    """`run`, and the CPU seconds of each call are added to `spent`."""
+
+    def call() -> None:
+        before = time.process_time()
+        run()
+        spent.append(time.process_time() - before)
+
+    return call
+
+
 def measure(name: str, limits: Mapping[str, Any]) -> Row:
     """Checks one client, then times it before and after `accelerate`.
 
@@ -66,7 +82,10 @@ def measure(name: str, limits: Mapping[str, Any]) -> Row:
     fastrnn.accelerate(fast.model)
     compare(fast.run(), stock.run(), TOLERANCES["float32"], name)
     share = recurrent_share(stock)
-    times = interleave({STOCK: stock.run, FAST: fast.run}, **limits)
+    spent: dict[str, list[float]] = {STOCK: [], FAST: []}
+    runs = {STOCK: stock.run, FAST: fast.run}
+    calls = {each: counted(run, spent[each]) for each, run in runs.items()}
+    times = interleave(calls, **limits)
     return {
         "client": name,
         "version": pins()[CLIENTS[name].packages[0]],
@@ -75,6 +94,7 @@ def measure(name: str, limits: Mapping[str, Any]) -> Row:
         "iterations": len(times[STOCK]),
         "recurrent_share": share,
         "seconds": {each: asdict(Spread.of(values)) for each, values in times.items()},
+        "cpu_seconds": {each: median(values) for each, values in spent.items()},
         "ratio": asdict(ratios(times, STOCK, FAST)),
     }
 
