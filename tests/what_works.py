@@ -54,7 +54,7 @@ ROWS = (
     Row(
         "Autocast",
         "GRU stays in float32; LSTM needs a CPU with bfloat16",
-        "all cells in its dtype",
+        "RNN, LSTM and GRU in its dtype",
         ("test_autocast.py::test_is_the_half_module_with_float32_gradients",),
     ),
     Row(
@@ -76,7 +76,10 @@ ROWS = (
         "`proj_size` of the LSTM",
         "yes",
         "yes, by torch's code; `lengths` by the reference",
-        ("test_projections.py::test_equal_to_torch", "test_lengths.py::test_projections"),
+        (
+            "test_projections.py::test_equal_to_torch",
+            "test_lengths.py::test_projections",
+        ),
     ),
     Row(
         "`output=False`: the last states alone",
@@ -95,6 +98,15 @@ ROWS = (
         "LSTM",
         "yes",
         ("test_accuracy.py::test_a_row_does_not_depend_on_its_batch",),
+    ),
+    Row(
+        "`RNNCell`, `LSTMCell`, `GRUCell`",
+        "yes",
+        "the same; on kernels where that is faster",
+        (
+            "test_cells.py::test_equal_to_torch_over_the_whole_space",
+            "test_cells.py::test_errors_are_torchs",
+        ),
     ),
     # Weights.
     Row(
@@ -136,6 +148,41 @@ ROWS = (
     ),
     # With the rest of PyTorch.
     Row(
+        "`torch.compile(fullgraph=True)`, any length and batch, training and inference",
+        "refuses the modules",
+        "one graph, eager's numbers",
+        (
+            "test_compile.py::test_training",
+            "test_compile.py::test_inference",
+            "test_ops.py::test_compiles_for_any_length_and_batch",
+        ),
+    ),
+    Row(
+        "`torch.export`, any length and batch, saved and loaded; AOTInductor without states",
+        "for one length, unrolled",
+        "yes",
+        (
+            "test_export.py::test_any_length_and_batch",
+            "test_export.py::test_a_saved_program_runs_in_another_process",
+            "test_export.py::test_ahead_of_time",
+        ),
+    ),
+    Row(
+        "ONNX (`dynamo=True`), any length and batch",
+        "for one length",
+        "yes, one standard node a layer",
+        (
+            "test_onnx.py::test_any_length_and_batch",
+            "test_onnx.py::test_lengths",
+        ),
+    ),
+    Row(
+        "DistributedDataParallel and `fully_shard`",
+        "yes",
+        "the same losses as one process",
+        ("test_distributed.py::test_two_processes_equal_one",),
+    ),
+    Row(
         "Forward and backward hooks",
         "yes",
         "yes",
@@ -152,18 +199,6 @@ ROWS = (
         "yes",
         "yes",
         ("test_weights.py::test_functional_call_with_parametrizations_and_ties",),
-    ),
-    Row(
-        "`torch.compile(fullgraph=True)`, any length and batch",
-        "no",
-        "yes",
-        ("test_ops.py::test_compiles_for_any_length_and_batch",),
-    ),
-    Row(
-        "`torch.export`",
-        "for one length, unrolled",
-        "yes, one node a layer",
-        ("test_ops.py::test_exports",),
     ),
     Row(
         "Second derivatives",
@@ -184,6 +219,17 @@ ROWS = (
         ("test_ops.py::test_jvp",),
     ),
     Row(
+        "Gradient penalty, Jacobians, Hessians, ensembles by `vmap`",
+        "in part",
+        "yes, by the reference",
+        (
+            "test_func.py::test_gradient_penalty",
+            "test_func.py::test_jacobians_agree",
+            "test_func.py::test_hessian_by_weights",
+            "test_func.py::test_an_ensemble_by_vmap",
+        ),
+    ),
+    Row(
         "Threads of Python, and `fork`, after use",
         "yes",
         "yes",
@@ -192,6 +238,54 @@ ROWS = (
             "test_inference.py::test_many_threads_of_python_at_once",
         ),
     ),
+    # Models made of `torch.nn`.
+    Row(
+        "`fastrnn.accelerate(model)`: models made of `torch.nn`, in place, types kept",
+        "-",
+        "yes; `restore` undoes it",
+        (
+            "test_accelerate.py::test_every_recurrent_module_of_a_model",
+            "test_accelerate.py::test_types_stay",
+            "test_accelerate.py::test_twice_is_once_and_restore_is_back",
+        ),
+    ),
+    Row(
+        "Accelerated models: subclasses, parametrised and shared modules, optimisers, pickles",
+        "-",
+        "yes; pickles load without fastrnn",
+        (
+            "test_accelerate.py::test_subclasses_that_call_torchs_forward",
+            "test_accelerate.py::test_parametrized_modules",
+            "test_accelerate.py::test_optimizers_keep_working",
+            "test_accelerate.py::test_a_pickle_loads_without_fastrnn",
+        ),
+    ),
+    Row(
+        "Accelerated models: `jit.script`, `jit.trace`, ONNX, `fx`, quantisation, DataParallel",
+        "-",
+        "yes; files hold torch's functions",
+        (
+            "test_accelerate_tools.py::test_scripts_hold_torchs_functions",
+            "test_accelerate_tools.py::test_traces_hold_torchs_functions",
+            "test_accelerate_tools.py::test_onnx_files_hold_standard_nodes",
+            "test_accelerate_tools.py::test_fx_keeps_modules_whole",
+            "test_accelerate_tools.py::test_dynamic_quantisation_converts",
+            "test_accelerate_rules.py::test_replicas_of_data_parallel",
+        ),
+    ),
+    Row(
+        "Accelerated models in a full graph of `torch.compile`",
+        "no",
+        "`accelerate(compile=True)`",
+        ("test_accelerate_tools.py::test_full_graphs",),
+    ),
+    Row(
+        "Models of others: Resemblyzer, denoiser, Tacotron2, recurrent PPO, forecasting",
+        "yes",
+        "unchanged, after `accelerate`",
+        ("test_clients.py::test_outputs_agree_after_accelerate_and_are_the_same_after_restore",),
+    ),
+    # Beside.
     Row(
         "Works where nothing was compiled",
         "-",
