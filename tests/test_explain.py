@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -73,3 +75,108 @@ def test_autocast_chooses_the_dtype():
 def test_wrong_arguments(module, input, error, message):
     with pytest.raises(error, match=message):
         fastrnn.explain(module, input)
+
+
+class Model(torch.nn.Module):
+    """Modules of every way in, and one that no input reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours = fastrnn.LSTM(3, 4)
+        self.theirs = torch.nn.GRU(4, 4)
+        self.rest = torch.nn.ModuleList([torch.nn.LSTM(4, 4, proj_size=2), torch.nn.RNN(4, 4)])
+        self.cell = torch.nn.LSTMCell(4, 4)
+        self.large = torch.nn.GRUCell(4, 600)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output, _ = self.ours(input)
+        output, _ = self.theirs(output)
+        for step in output:
+            h, _ = self.cell(step)
+        self.large(h.repeat(100, 1))
+        return h
+
+
+def rows(report: Any) -> dict[str, tuple[str, ...]]:
+    return {use.name: (use.cls, use.mode, use.path, use.calls) for use in report.uses}
+
+
+def test_a_report_of_a_model():
+    model, input = Model(), torch.randn(5, 2, 3)
+    accelerated = [model.theirs, model.cell, model.large]
+    fastrnn.accelerate(accelerated)
+    report = fastrnn.explain(model, input)
+    assert rows(report) == {
+        "ours": ("fastrnn.LSTM", "fastrnn", "kernels", 1),
+        "theirs": ("torch.nn.GRU", "accelerated", "kernels", 1),
+        "rest.0": ("torch.nn.LSTM", "torch", "", 0),
+        "rest.1": ("torch.nn.RNN", "torch", "", 0),
+        "cell": ("torch.nn.LSTMCell", "accelerated", "kernels", 5),
+        "large": ("torch.nn.GRUCell", "accelerated", "torch", 1),
+    }
+    head, *lines = str(report).splitlines()
+    assert head.split() == ["module", "class", "sizes", "mode", "runs", "on", "calls", "why"]
+    assert len(lines) == 6
+    assert "faster for 200 rows of this size with gradients" in lines[-1]
+    fastrnn.accelerate(model.theirs, compile=True)
+    assert rows(fastrnn.explain(model))["theirs"] == (
+        "fastrnn.GRU",
+        "accelerated for compile",
+        "kernels",
+        None,
+    )
+    assert not model.ours._forward_pre_hooks
+
+
+def test_a_report_tells_each_path_of_a_module_apart():
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = torch.nn.GRU(3, 4)
+
+        def forward(self, input: torch.Tensor) -> None:
+            self.gru(input)
+            self.gru(input)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                self.gru(input)
+
+    uses = fastrnn.explain(fastrnn.accelerate(Twice()), torch.randn(5, 2, 3)).uses
+    assert [(use.name, use.calls) for use in uses] == [("gru", 2), ("gru", 1)]
+    assert ["float32" in uses[0].reason, "bfloat16" in uses[1].reason] == [True, True]
+
+
+def test_a_report_after_accelerate(capsys):
+    model = fastrnn.accelerate(torch.nn.Sequential(torch.nn.LSTM(3, 4)), report=True)
+    told = capsys.readouterr().out
+    assert told == f"{fastrnn.explain(model)}\n"
+    assert "accelerated" in told and "kernels" in told
+    assert str(fastrnn.explain(torch.nn.Linear(2, 3))) == "no recurrent modules"
+
+
+def test_reasons_of_torchs_path():
+    def reason(module: torch.nn.Module, *inputs: torch.Tensor) -> str:
+        (use,) = fastrnn.explain(torch.nn.Sequential(module), *inputs).uses
+        assert use.path == "torch"
+        return use.reason
+
+    class Own(torch.nn.RNNBase):
+        pass
+
+    assert reason(torch.nn.GRU(3, 4)) == "it is not accelerated"
+    assert reason(Own("GRU", 3, 4)) == "Own has code of its own"
+    projected = fastrnn.accelerate(torch.nn.LSTM(3, 4, proj_size=2))
+    assert reason(projected) == "there is no kernel for projections (proj_size)"
+    cell = fastrnn.accelerate(torch.nn.GRUCell(3, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert reason(cell) == "its own cells know what autocast casts"
+    meta = fastrnn.accelerate(torch.nn.GRUCell(3, 4, device="meta"))
+    assert reason(meta) == "there is no kernel for float32 on meta"
+
+
+def test_a_single_accelerated_module_is_explained_in_detail():
+    module = fastrnn.accelerate(torch.nn.LSTM(16, 8))
+    explanation = fastrnn.explain(module, torch.randn(100, 64, 16))
+    assert explanation.path == "kernels"
+    assert len(explanation.layers) == 1
+    stock = fastrnn.explain(torch.nn.LSTM(16, 8), torch.randn(100, 64, 16))
+    assert (stock.path, stock.reason, stock.layers) == ("torch", "it is not accelerated", ())
