@@ -293,10 +293,87 @@ ROWS = (
         ("test_fallback.py::test_same_numbers",),
     ),
     Row(
-        "Tells what runs a call, and why",
+        "Tells what runs a call, and why; of a whole model too",
         "no",
         "`fastrnn.explain`",
-        ("test_explain.py::test_regimes",),
+        ("test_explain.py::test_regimes", "test_explain.py::test_a_report_of_a_model"),
+    ),
+    # Cells.
+    Row(
+        "`RNNCell`, `LSTMCell`, `GRUCell`",
+        "yes",
+        "the same, on kernels where those are faster",
+        (
+            "test_cells.py::test_equal_to_torch_over_the_whole_space",
+            "test_cells.py::test_half_types",
+        ),
+    ),
+    Row(
+        "Cells under `torch.func.vmap` and `jvp`",
+        "not `LSTMCell`",
+        "yes, by the reference",
+        ("test_cells.py::test_function_transforms",),
+    ),
+    Row(
+        "Streams of single steps; weights may change and states be zeroed in between",
+        "yes",
+        "yes, on kernels",
+        (
+            "test_streaming.py::test_weights_that_change_between_steps",
+            "test_streaming.py::test_states_zeroed_in_place_where_an_episode_ends",
+        ),
+    ),
+    # Models of others.
+    Row(
+        "`accelerate(model)`: models of `torch.nn`, types kept, undone by `restore`",
+        "-",
+        "yes",
+        (
+            "test_accelerate.py::test_every_recurrent_module_of_a_model",
+            "test_accelerate.py::test_types_stay",
+            "test_accelerate.py::test_twice_is_once_and_restore_is_back",
+        ),
+    ),
+    Row(
+        "... subclasses, parametrized modules, shared modules, Python lists",
+        "-",
+        "yes",
+        (
+            "test_accelerate.py::test_subclasses_that_call_torchs_forward",
+            "test_accelerate.py::test_parametrized_modules",
+            "test_accelerate.py::test_modules_in_python_lists",
+        ),
+    ),
+    Row(
+        "... then `deepcopy`, `copy`, pickles without fastrnn, `DataParallel`'s replicas",
+        "yes",
+        "yes",
+        (
+            "test_accelerate.py::test_copies_are_accelerated_and_apart",
+            "test_accelerate.py::test_a_pickle_loads_without_fastrnn",
+            "test_accelerate_rules.py::test_replicas_of_data_parallel",
+        ),
+    ),
+    Row(
+        "... then `jit.script`, `jit.trace`, ONNX, `fx`, `quantize_dynamic`",
+        "yes",
+        "as `torch.nn`, files need no fastrnn",
+        (
+            "test_accelerate_tools.py::test_scripts_hold_torchs_functions",
+            "test_accelerate_tools.py::test_traces_hold_torchs_functions",
+            "test_accelerate_tools.py::test_onnx_files_hold_standard_nodes",
+            "test_accelerate_tools.py::test_fx_keeps_modules_whole",
+            "test_accelerate_tools.py::test_dynamic_quantisation_converts",
+        ),
+    ),
+    Row(
+        "... then `torch.compile`",
+        "leaves out what follows",
+        "kernels between graphs; one graph with `compile=True`",
+        (
+            "test_accelerate_tools.py::test_kernels_run_between_the_graphs_of_a_compiled_model",
+            "test_accelerate_tools.py::test_full_graphs",
+        ),
     ),
 )
 
