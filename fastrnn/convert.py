@@ -65,8 +65,8 @@ def accelerate(model: Model, *, compile: bool = False, report: bool = False) -> 
 
     Deep copies and unpickled copies stay accelerated in a process that has called `accelerate`,
     and run torch's code elsewhere, with fastrnn installed or not. Code that builds its modules
-    anew when it loads them needs a new call. TorchScript, traces and ONNX files hold torch's own
-    functions.
+    anew when it loads them needs a new call. TorchScript and traces hold torch's own functions, and
+    ONNX files standard operators.
 
     Args:
         model: a module, or a collection of modules. A plain Python list inside a module hides its
@@ -245,10 +245,6 @@ def _run_cell(cell: nn.RNNCellBase, input: Any, hx: Any, *, stock: Callable[...,
 
 
 def _run_sequence(module: nn.RNNBase, input: Any, hx: Any, *, stock: Callable[..., Any]) -> Any:
-    # An ONNX file has a node for torch's function. Asking costs an import, so ask first whether
-    # anything is exported at all.
-    if torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export():
-        return stock(module, input, hx)
     run = recurrent.forward
     if not torch.compiler.is_dynamo_compiling() and _dynamo_callback() is not None:
         run = _outside_of_dynamo()
