@@ -20,6 +20,7 @@ _RNN_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 # Where torch's matrix products outweigh what one op saves. Measured on one Zen 3 core, float32.
 _FEW_ROWS = 8
 _SMALL_WORK = 1 << 21
+_ELMAN_UNITS = 256
 
 
 def forward(
@@ -38,6 +39,9 @@ def forward(
         kind: "RNN", "LSTM" or "GRU".
         stock: torch's own forward of that kind.
     """
+    # First, because the questions below cost as much as so small a cell.
+    if kind == "RNN" and not _elman_pays(cell.hidden_size) and not ops.is_transformed():
+        return stock(cell, input, hx)
     mode = mode_of(cell, kind)
     weights = weights_of(cell)
     states = states_of(cell, kind, input, hx)
@@ -119,13 +123,17 @@ def takes(mode: str, input: Tensor, states: tuple[Any, ...], weights: list[Any])
 def pays(mode: str, rows: int, weight_ih: Tensor, weight_hh: Tensor) -> bool:
     """Whether the kernel is the faster way for a single step of so many rows.
 
-    It saves torch's many small ops, of which an Elman cell has too few to pay for a gradient
-    written in Python.
+    It saves torch's many small ops, of which an Elman cell has few.
     """
-    small = rows * (weight_ih.numel() + weight_hh.numel()) <= _SMALL_WORK
-    if torch.is_grad_enabled():
-        return small and mode in ("LSTM", "GRU")
-    return small or rows <= _FEW_ROWS
+    if mode not in ("LSTM", "GRU"):
+        return _elman_pays(weight_hh.shape[1]) and rows <= _FEW_ROWS
+    if rows <= _FEW_ROWS and not torch.is_grad_enabled():
+        return True
+    return rows * (weight_ih.numel() + weight_hh.numel()) <= _SMALL_WORK
+
+
+def _elman_pays(hidden: int) -> bool:
+    return hidden >= _ELMAN_UNITS and not torch.is_grad_enabled()
 
 
 def states_of(cell: nn.RNNCellBase, kind: str, input: Any, hx: Any) -> tuple[Any, ...] | None:

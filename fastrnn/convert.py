@@ -146,15 +146,6 @@ def torch_class(module: nn.Module) -> type[nn.RNNBase] | type[nn.RNNCellBase] | 
     return next((cls for cls in classes if isinstance(module, cls)), None)
 
 
-def kind_of(cell: nn.RNNCellBase) -> str:
-    """What `fastrnn.cells.forward` calls `kind`, for a cell of fastrnn or of torch."""
-    if isinstance(cell, cells._Cell):
-        return cell._kind
-    base = torch_class(cell)
-    assert base is not None, type(cell)
-    return base.__name__.removesuffix("Cell")
-
-
 def mode_of(module: nn.Module) -> str:
     """How a recurrent module came here: a word or two for a table."""
     mark = module.__dict__.get(_MARK)
@@ -221,8 +212,7 @@ def _wrap(cls: type[nn.RNNBase] | type[nn.RNNCellBase]) -> None:
             return
         found = getattr(found, "__wrapped__", None)
     # Not globals, which the function below does not keep.
-    run = _run_cell if issubclass(cls, nn.RNNCellBase) else _run_sequence
-    key, value = _MARK, _WRAPPED
+    run, key, value = _runner(cls), _MARK, _WRAPPED
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         if self.__dict__.get(key) == value:
@@ -240,8 +230,11 @@ def _wrap(cls: type[nn.RNNBase] | type[nn.RNNCellBase]) -> None:
     cls.forward = wrapper
 
 
-def _run_cell(cell: nn.RNNCellBase, input: Any, hx: Any, *, stock: Callable[..., Any]) -> Any:
-    return cells.forward(cell, input, hx, kind=kind_of(cell), stock=stock)
+def _runner(cls: type[nn.RNNBase] | type[nn.RNNCellBase]) -> Callable[..., Any]:
+    """What runs a call of a marked instance of `cls`."""
+    if issubclass(cls, nn.RNNCellBase):
+        return functools.partial(cells.forward, kind=cls.__name__.removesuffix("Cell"))
+    return _run_sequence
 
 
 def _run_sequence(module: nn.RNNBase, input: Any, hx: Any, *, stock: Callable[..., Any]) -> Any:

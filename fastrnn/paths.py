@@ -69,7 +69,8 @@ def _of_sequence(module: nn.RNNBase, input: Any) -> Path:
 
 
 def _of_cell(cell: nn.RNNCellBase, input: Any) -> Path:
-    kind = convert.kind_of(cell)
+    base = convert.torch_class(cell) or type(cell)._stock  # type: ignore[attr-defined]
+    kind = base.__name__.removesuffix("Cell")
     mode, weights = cells.mode_of(cell, kind), cells.weights_of(cell)
     states = cells.states_of(cell, kind, input, None)
     there = [weight for weight in weights if weight is not None]

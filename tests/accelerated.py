@@ -18,8 +18,11 @@ CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
 
 
 def twins(name: str, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """A module of torch.nn that is accelerated, and an equal one that is not."""
-    stock = getattr(nn, name)(*args or (5, 6), **kwargs)
+    """A module of torch.nn that is accelerated, and an equal one that is not.
+
+    Smaller Elman cells than this are left to torch.
+    """
+    stock = getattr(nn, name)(*args or (5, 256 if name == "RNNCell" else 6), **kwargs)
     return fastrnn.accelerate(copy.deepcopy(stock)), stock
 
 
