@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastrnn import _extension, ops
+from fastrnn import _extension, exported, ops
 
 PADDINGS = ("right", "left")
 """Where rows are padded: behind their last step, or before their first."""
@@ -106,7 +106,8 @@ def pack(input: Tensor, order: Order, padding: str) -> Tensor:
     `torch.compile` and `torch.export` get `T * B` rows, of which the last are zeros, because they
     want to know shapes before lengths.
     """
-    result: Tensor = _Pack.apply(  # type: ignore[no-untyped-call]
+    run: Any = torch.ops.fastrnn.pack.default if exported.is_tracing() else _Pack.apply
+    result: Tensor = run(
         input,
         order.sorted_indices,
         order.batch_sizes,
@@ -118,7 +119,8 @@ def pack(input: Tensor, order: Order, padding: str) -> Tensor:
 
 def unpack(packed: Tensor, order: Order, padding: str) -> Tensor:
     """From `(rows, features)` to `(T, B, features)`, zeros where a row has no step."""
-    result: Tensor = _Unpack.apply(  # type: ignore[no-untyped-call]
+    run: Any = torch.ops.fastrnn.unpack.default if exported.is_tracing() else _Unpack.apply
+    result: Tensor = run(
         packed,
         order.sorted_indices,
         order.batch_sizes,
@@ -186,3 +188,6 @@ if _extension.loaded:
     torch.library.register_fake("fastrnn::_sort_lengths", _fake_sort_lengths)
     torch.library.register_fake("fastrnn::_pack", _fake_pack)
     torch.library.register_fake("fastrnn::_unpack", _fake_unpack)
+    order = "Tensor sorted_indices, Tensor batch_sizes, bool left, bool trim"
+    exported.define(f"pack(Tensor input, {order}) -> Tensor", _Pack.apply)
+    exported.define(f"unpack(Tensor packed, {order}) -> Tensor", _Unpack.apply)

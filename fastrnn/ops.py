@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastrnn import _extension, reference
+from fastrnn import _extension, exported, reference
 
 KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the kernels run. The last two are stored as themselves and computed in float32."""
@@ -59,19 +59,33 @@ def layer(
         >>> output.flatten().tolist(), h_n.item(), c_n
         ([1.0, 2.0], 2.0, None)
     """
+    run = _exported if _extension.loaded and exported.is_tracing() else _layer
     tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
+    output, h_n, *c_n = run(*tensors, batch_sizes, mode, reverse)
+    return output, h_n, c_n[0] if c_n else None
+
+
+def _exported(*args: Any) -> Any:
+    return torch.ops.fastrnn.layer.default(*args)
+
+
+def _layer(*args: Any) -> Any:
+    """What `layer` does in a running program. A third result is there for the LSTM alone."""
+    *tensors, batch_sizes, mode, reverse = args
     if batch_sizes is None and not has_kernel(*(t for t in tensors if t is not None)):
-        return reference.layer(mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        output, h_n, *c_n = _Layer.apply(  # type: ignore[no-untyped-call]
-            *tensors, batch_sizes, mode, reverse
+        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = tensors
+        results = reference.layer(
+            mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
         )
-        return output, h_n, c_n[0] if c_n else None
+        return [result for result in results if result is not None]
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Layer.apply(*args)  # type: ignore[no-untyped-call]
+    input, _, cx, _, weight_hh, _, _ = tensors
     code = reference.MODES.index(mode)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
         *tensors, code, reverse, False, _may_round(weight_hh, input), batch_sizes
     )
-    return output, h_n, None if cx is None else c_n
+    return [output, h_n] if cx is None else [output, h_n, c_n]
 
 
 def inference(
@@ -376,3 +390,9 @@ if _extension.loaded:
     torch.library.register_fake("fastrnn::_layer_forward", _fake_forward)
     torch.library.register_fake("fastrnn::_layer_backward", _fake_backward)
     torch.library.register_fake("fastrnn::_inference", _fake_inference)
+    exported.define(
+        "layer(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
+        "Tensor? bias_ih, Tensor? bias_hh, Tensor? batch_sizes, str mode, bool reverse) "
+        "-> Tensor[]",
+        lambda *args: list(_layer(*args)),
+    )
