@@ -6,6 +6,7 @@ any length and batch. ONNX Runtime and others know these operators; nobody needs
 file.
 
 Example:
+    >>> import fastrnn
     >>> model = fastrnn.LSTM(4, 8, bidirectional=True, batch_first=True).eval()
     >>> program = torch.onnx.export(  # doctest: +SKIP
     ...     model, (torch.randn(2, 5, 4),), dynamo=True, dynamic_shapes=({0: "batch", 1: "steps"},)
@@ -64,6 +65,10 @@ def run_layers(
         mine = weights[layer * per_layer : (layer + 1) * per_layer]
         firsts = [state[layer * directions :][:directions] for state in states]
         output, *lasts = _operator(module.mode, input, firsts, mine, directions, lengths)
+        if lengths is not None and states:
+            # A row without steps keeps its state. ONNX says nothing, and ONNX Runtime gives zeros.
+            has_steps = (lengths > 0).unsqueeze(1)
+            lasts = [torch.where(has_steps, *pair) for pair in zip(lasts, firsts, strict=True)]
         finals.append(lasts)
         input = output.squeeze(1) if directions == 1 else output.transpose(1, 2).flatten(2)
         if layer < module.num_layers - 1 and module.training:

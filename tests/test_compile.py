@@ -54,7 +54,7 @@ def compiler() -> Iterator[None]:
 class Counted:
     """A compiled module, and the number of graphs that were made for it."""
 
-    def __init__(self, module: nn.Module, **options: Any) -> None:
+    def __init__(self, module: Any, **options: Any) -> None:
         self.backend = CompileCounterWithBackend("inductor")
         self.call = torch.compile(module, fullgraph=True, backend=self.backend, **options)
 
@@ -142,6 +142,38 @@ def test_dtypes(dtype):
     with torch.no_grad():
         arguments = batch_of(module, FIRST)
         assert_matches(counted.call(*arguments), module(*arguments), 0.0)
+
+
+@pytest.mark.parametrize("mode", MODES if NIGHTLY else ["GRU"])
+def test_autocast(mode):
+    module = build(fastrnn, mode, 4, 6)
+    counted = Counted(module, dynamic=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_equal_calls(counted.call, module, *batch_of(module, FIRST))
+        assert counted.ops == ["fastrnn::_layer_forward", "fastrnn::_layer_backward"]
+        assert counted.call(*batch_of(module, FIRST))[0].dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_lengths(padding):
+    module = fastrnn.GRU(4, 6, bidirectional=True)
+
+    def call(input: Tensor, lengths: Tensor) -> Any:
+        return module(input, lengths=lengths, padding=padding)
+
+    counted = Counted(call, dynamic=True)
+    counted.call(torch.randn(5, 3, 4), torch.tensor([5, 0, 2]))
+    assert "fastrnn::_pack" in counted.ops
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for steps, lengths in ((7, [3, 7]), (9, [9, 9, 1, 0]), (40, [2] * 16)):
+            arguments = torch.randn(steps, len(lengths), 4), torch.tensor(lengths)
+            results = [run(*arguments)[0] for run in (counted.call, call)]
+            assert_matches(*results)
+            gradients = [
+                torch.autograd.grad(result.square().sum(), list(module.parameters()))
+                for result in results
+            ]
+            assert_matches(*gradients)
 
 
 class Tagger(nn.Module):

@@ -10,7 +10,8 @@ import torch
 
 
 @pytest.mark.parametrize(
-    "name", ["_info", "cells", "convert", "explain", "lengths", "modules", "ops", "reference"]
+    "name",
+    ["_info", "cells", "convert", "explain", "lengths", "modules", "onnx", "ops", "reference"],
 )
 def test_examples(name):
     # Not `import fastrnn.explain as ...`, which would give the function of that name.
