@@ -99,16 +99,16 @@ ROWS = (
         "yes",
         ("test_accuracy.py::test_a_row_does_not_depend_on_its_batch",),
     ),
+    # Weights.
     Row(
         "`RNNCell`, `LSTMCell`, `GRUCell`",
         "yes",
-        "the same; on kernels where that is faster",
+        "the same, on kernels where those are faster",
         (
             "test_cells.py::test_equal_to_torch_over_the_whole_space",
-            "test_cells.py::test_errors_are_torchs",
+            "test_cells.py::test_half_types",
         ),
     ),
-    # Weights.
     Row(
         "`state_dict`, `load_state_dict(strict, assign)`",
         "yes",
@@ -195,6 +195,16 @@ ROWS = (
         ("test_module_features.py::test_gradient_checkpointing",),
     ),
     Row(
+        "Hooks on saved tensors, `save_on_cpu`, anomaly mode, a graph used twice",
+        "yes",
+        "yes",
+        (
+            "test_autograd.py::test_hooks_on_what_is_saved",
+            "test_autograd.py::test_anomaly_mode",
+            "test_autograd.py::test_a_graph_is_used_twice",
+        ),
+    ),
+    Row(
         "`torch.func.functional_call`",
         "yes",
         "yes",
@@ -239,75 +249,8 @@ ROWS = (
         ),
     ),
     # Models made of `torch.nn`.
-    Row(
-        "`fastrnn.accelerate(model)`: models made of `torch.nn`, in place, types kept",
-        "-",
-        "yes; `restore` undoes it",
-        (
-            "test_accelerate.py::test_every_recurrent_module_of_a_model",
-            "test_accelerate.py::test_types_stay",
-            "test_accelerate.py::test_twice_is_once_and_restore_is_back",
-        ),
-    ),
-    Row(
-        "Accelerated models: subclasses, parametrised and shared modules, optimisers, pickles",
-        "-",
-        "yes; pickles load without fastrnn",
-        (
-            "test_accelerate.py::test_subclasses_that_call_torchs_forward",
-            "test_accelerate.py::test_parametrized_modules",
-            "test_accelerate.py::test_optimizers_keep_working",
-            "test_accelerate.py::test_a_pickle_loads_without_fastrnn",
-        ),
-    ),
-    Row(
-        "Accelerated models: `jit.script`, `jit.trace`, ONNX, `fx`, quantisation, DataParallel",
-        "-",
-        "yes; files hold torch's functions",
-        (
-            "test_accelerate_tools.py::test_scripts_hold_torchs_functions",
-            "test_accelerate_tools.py::test_traces_hold_torchs_functions",
-            "test_accelerate_tools.py::test_onnx_files_hold_standard_nodes",
-            "test_accelerate_tools.py::test_fx_keeps_modules_whole",
-            "test_accelerate_tools.py::test_dynamic_quantisation_converts",
-            "test_accelerate_rules.py::test_replicas_of_data_parallel",
-        ),
-    ),
-    Row(
-        "Accelerated models in a full graph of `torch.compile`",
-        "no",
-        "`accelerate(compile=True)`",
-        ("test_accelerate_tools.py::test_full_graphs",),
-    ),
-    Row(
-        "Models of others: Resemblyzer, denoiser, Tacotron2, recurrent PPO, forecasting",
-        "yes",
-        "unchanged, after `accelerate`",
-        ("test_clients.py::test_outputs_agree_after_accelerate_and_are_the_same_after_restore",),
-    ),
     # Beside.
-    Row(
-        "Works where nothing was compiled",
-        "-",
-        "yes, and says so",
-        ("test_fallback.py::test_same_numbers",),
-    ),
-    Row(
-        "Tells what runs a call, and why; of a whole model too",
-        "no",
-        "`fastrnn.explain`",
-        ("test_explain.py::test_regimes", "test_explain.py::test_a_report_of_a_model"),
-    ),
     # Cells.
-    Row(
-        "`RNNCell`, `LSTMCell`, `GRUCell`",
-        "yes",
-        "the same, on kernels where those are faster",
-        (
-            "test_cells.py::test_equal_to_torch_over_the_whole_space",
-            "test_cells.py::test_half_types",
-        ),
-    ),
     Row(
         "Cells under `torch.func.vmap` and `jvp`",
         "not `LSTMCell`",
@@ -374,6 +317,24 @@ ROWS = (
             "test_accelerate_tools.py::test_kernels_run_between_the_graphs_of_a_compiled_model",
             "test_accelerate_tools.py::test_full_graphs",
         ),
+    ),
+    Row(
+        "Models of others: Resemblyzer, denoiser, Tacotron2, recurrent PPO, forecasting",
+        "yes",
+        "unchanged, after `accelerate`",
+        ("test_clients.py::test_outputs_agree_after_accelerate_and_are_the_same_after_restore",),
+    ),
+    Row(
+        "Works where nothing was compiled",
+        "-",
+        "yes, and says so",
+        ("test_fallback.py::test_same_numbers",),
+    ),
+    Row(
+        "Tells what runs a call, and why; of a whole model too",
+        "no",
+        "`fastrnn.explain`",
+        ("test_explain.py::test_regimes", "test_explain.py::test_a_report_of_a_model"),
     ),
 )
 
