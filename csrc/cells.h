@@ -1,5 +1,8 @@
 // The gate maths of the cells, forward and backward: the only place it is written.
 //
+// A cell without a state of its own (kStates = 1) reads the previous h in forward and backward, and
+// h in backward; the LSTM reads neither, so that h may be projected to fewer features.
+//
 // A cell turns the S = kSums pre-activations of one hidden unit into its new state. `V` is whatever
 // the caller computes with (a SIMD vector, a float, a double); it needs + - * /, fma(a, b, c) =
 // a*b+c, sigmoid and tanh found by argument-dependent lookup. Every a*b+c is spelled fma, so that a
@@ -80,6 +83,12 @@ struct Lstm {
     state[0] = o * tanh(c);
     state[1] = c;
     saved[0] = i, saved[1] = f, saved[2] = g, saved[3] = o, saved[4] = c;
+  }
+
+  // h before its projection, of what forward saved.
+  template <class V>
+  FASTRNN_INLINE static V hidden(const V* saved) {
+    return saved[3] * tanh(saved[4]);
   }
 
   template <class V>

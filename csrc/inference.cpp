@@ -100,6 +100,7 @@ class Run {
            E* output) const {
     LayerForward<E> layer = {};
     layer.shape = shape;
+    layer.features = shape.H;
     layer.timeline = network_.steps.timeline(reverse);
     layer.input = input;
     layer.hx = state(0, k);
@@ -114,7 +115,7 @@ class Run {
     const bool biased = network_.weights_each() == 4;
     run_forward(network_.mode, layer,
                 Weights<E>{data<E>(each[0]), data<E>(each[1]), biased ? data<E>(each[2]) : nullptr,
-                           biased ? data<E>(each[3]) : nullptr},
+                           biased ? data<E>(each[3]) : nullptr, nullptr},
                 true, network_.bfloat16_weights);
   }
 

@@ -101,6 +101,7 @@ struct Part {
 template <class T>
 struct LayerForward {
   Shape shape;
+  int64_t features;  // of h and the output: H, or fewer with a projection
   Timeline timeline;
   int64_t row_block;         // rows that run through all steps together
   int64_t vectors_per_gate;  // width of a weight panel, in vectors per gate (pack.h)
@@ -110,16 +111,21 @@ struct LayerForward {
   int64_t projected_steps;
   Wide<T>* projected;       // [block][projected_steps][B][vectors of a panel], or null
   Sequence<const T> input;  // I
-  const T* hx;              // (B, H)
+  const T* hx;              // (B, features)
   const T* cx;              // (B, H), LSTM; else null
-  // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves.
+  // With a projection, (H, features) in panels of projection_panel vectors; else null.
+  const Wide<T>* projection;
+  int64_t projection_panel;
+  T* unprojected;  // (B, H), of the current step
+  // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves; then
+  // there is no projection.
   const Wide<T>* weights;
   bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
-  T* output;            // H for each row, rows output_stride apart; run_forward takes null, too
+  T* output;  // features for each row, rows output_stride apart; run_forward takes null, too
   int64_t output_stride;
-  T* h_n;      // (B, H)
+  T* h_n;      // (B, features)
   T* c_n;      // (B, H), LSTM; else null. Holds c of the current step meanwhile
   T* reserve;  // (reserve_per_unit, H) for each row, or null when backward will not be asked for
 };
@@ -128,22 +134,29 @@ struct LayerForward {
 template <class T>
 struct LayerBackward {
   Shape shape;
+  int64_t features;  // of h, as forward's
   Timeline timeline;
   int64_t begin, end;
   int64_t row_block;
   int64_t rows_per_vector;        // as forward's
   int64_t panel_vectors;          // width of a weight panel, in vectors
-  Sequence<const T> grad_output;  // H; data null: zero
-  const T* hx;                    // (B, H)
+  Sequence<const T> grad_output;  // features; data null: zero
+  const T* hx;                    // (B, features)
   const T* cx;                    // (B, H), LSTM; else null
   const Wide<T>* weights;         // weight_hh in panels of columns, or as it is
   bool in_place;                  // as it is
   bool wants_grad_hx;             // else grad_h is not of use after step 0
-  const T* output;                // H for each row
-  const T* reserve;               // (reserve_per_unit, H) for each row
-  T* grad_h;                      // (B, H): of the state after the steps in, before them out
-  T* grad_c;                      // (B, H), LSTM; else null
-  Wide<T>* grad_sums;             // (S, H) for each row of the steps in order of time, written
+  // With a projection, (features, H) in panels of projection_panel vectors; else null.
+  const Wide<T>* projection;
+  int64_t projection_panel;
+  Wide<T>* grad_unprojected;  // (B, H), of the current step
+  Wide<T>* unprojected;       // H for each row of the steps, written
+  Wide<T>* grad_projected;    // features for each row of the steps, written
+  const T* output;            // features for each row
+  const T* reserve;           // (reserve_per_unit, H) for each row
+  T* grad_h;                  // (B, features): of the state after the steps in, before them out
+  T* grad_c;                  // (B, H), LSTM; else null
+  Wide<T>* grad_sums;         // (S, H) for each row of the steps in order of time, written
 };
 
 }  // namespace fastrnn

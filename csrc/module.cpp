@@ -71,7 +71,7 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
                                     int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes,
                                     int64_t threads, bool bfloat16_weights) {
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
-  const Plan plan = plan_layer(static_cast<Mode>(mode), {T, B, I, H}, element_bytes,
+  const Plan plan = plan_layer(static_cast<Mode>(mode), {T, B, I, H}, H, element_bytes,
                                {vector_bytes, l2_bytes, threads}, bfloat16_weights);
   return {
       {"single_step", plan.single_step},           {"unit_parts", plan.unit_parts},

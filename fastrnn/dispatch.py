@@ -49,6 +49,8 @@ def runs_at_once(
     """
     if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
         return False
+    if module.proj_size:
+        return False
     shape = input.shape
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
     if steps == 0 or shape[2] != module.input_size or drops(module):
@@ -83,9 +85,9 @@ def has_kernel(
 
 
 def _are_all_there(module: nn.RNNBase, weights: list[Any]) -> bool:
-    """Whether there are as many weights as the module's options say, and none is a projection."""
+    """Whether there are as many weights as the module's options say."""
     layers = module.num_layers * (2 if module.bidirectional else 1)
-    return len(weights) == layers * (4 if module.bias else 2) and not module.proj_size
+    return len(weights) == layers * ((4 if module.bias else 2) + (module.proj_size > 0))
 
 
 def _are_like(input: Tensor, others: Sequence[Any]) -> bool:

@@ -8,6 +8,7 @@ which chooses between kernel and reference and has the gradient of both.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from fastrnn import _extension, exported, reference
 
 KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the kernels run. The last two are stored as themselves and computed in float32."""
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 # Numbers of elements per time step, row and hidden unit that a forward call keeps for its backward.
 _RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
@@ -40,6 +43,7 @@ def layer(
     bias_hh: Tensor | None,
     reverse: bool,
     batch_sizes: Tensor | None = None,
+    weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, by the kernel where one applies.
 
@@ -60,7 +64,7 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     run = _exported if _extension.loaded and exported.is_tracing() else _layer
-    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh)
+    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
     output, h_n, *c_n = run(*tensors, batch_sizes, mode, reverse)
     return output, h_n, c_n[0] if c_n else None
 
@@ -73,17 +77,17 @@ def _layer(*args: Any) -> Any:
     """What `layer` does in a running program. A third result is there for the LSTM alone."""
     *tensors, batch_sizes, mode, reverse = args
     if batch_sizes is None and not has_kernel(*(t for t in tensors if t is not None)):
-        input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = tensors
-        results = reference.layer(
-            mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
-        )
+        results = reference.layer(*_reference_arguments(mode, tensors, reverse))
         return [result for result in results if result is not None]
+    input, _, cx, _, weight_hh, _, _, weight_hr = tensors
+    if weight_hr is not None and input.dtype in _HALVES:
+        wide = (None if t is None else t.float() for t in tensors)
+        return [result.to(input.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Layer.apply(*args)  # type: ignore[no-untyped-call]
-    input, _, cx, _, weight_hh, _, _ = tensors
     code = reference.MODES.index(mode)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
-        *tensors, code, reverse, False, _may_round(weight_hh, input), batch_sizes
+        *tensors[:7], code, reverse, False, _may_round(weight_hh, input), batch_sizes, weight_hr
     )
     return [output, h_n] if cx is None else [output, h_n, c_n]
 
@@ -205,14 +209,14 @@ def is_transformed() -> bool:
 
 
 class _Layer(torch.autograd.Function):
-    """`_layer_forward` with its gradient. Seven tensors of `layer`, batch_sizes, mode, reverse."""
+    """`_layer_forward` with its gradient. Eight tensors of `layer`, batch_sizes, mode, reverse."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
         *tensors, batch_sizes, mode, reverse = args
         code = reference.MODES.index(mode)
         output, h_n, c_n, reserve = torch.ops.fastrnn._layer_forward.default(
-            *tensors, code, reverse, True, batch_sizes=batch_sizes
+            *tensors[:7], code, reverse, True, batch_sizes=batch_sizes, weight_hr=tensors[7]
         )
         ctx.mode, ctx.reverse = mode, reverse
         # An unused result gets None for its gradient, and the kernel skips it.
@@ -233,7 +237,7 @@ class _Layer(torch.autograd.Function):
             )
             return (*results, None, None, None)
         grad_output, grad_h_n, *grad_c_n = grads
-        input, hx, cx, weight_ih, weight_hh, _, _ = tensors
+        input, hx, cx, weight_ih, weight_hh, _, _, weight_hr = tensors
         results = torch.ops.fastrnn._layer_backward.default(
             grad_output,
             grad_h_n,
@@ -249,6 +253,7 @@ class _Layer(torch.autograd.Function):
             ctx.reverse,
             sum(1 << k for k, need in enumerate(needed) if need),
             batch_sizes,
+            weight_hr,
         )
         wanted = (r if need else None for r, need in zip(results, needed, strict=True))
         return (*wanted, None, None, None)
@@ -272,10 +277,7 @@ def _reference_backward(
     with torch.enable_grad():
         views: list[Any] = [None if t is None else t.view_as(t) for t in tensors]
         if batch_sizes is None:
-            input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = views
-            outputs: Any = reference.layer(
-                mode, input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse
-            )
+            outputs: Any = reference.layer(*_reference_arguments(mode, views, reverse))
         else:
             outputs = _packed_reference(mode, views, reverse, batch_sizes)
     used = [(o, g) for o, g in zip(outputs, grads, strict=False) if g is not None]
@@ -291,19 +293,27 @@ def _reference_backward(
     return [next(results) if need else None for need in needed]
 
 
+def _reference_arguments(
+    mode: str, tensors: Sequence[Any], reverse: bool, valid: Tensor | None = None
+) -> tuple[Any, ...]:
+    *others, weight_hr = tensors
+    return (mode, *others, reverse, valid, weight_hr)
+
+
 def _packed_reference(
     mode: str, tensors: list[Any], reverse: bool, batch_sizes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`fastrnn.reference.layer` for packed arrays, by way of padded ones."""
-    packed, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh = tensors
+    packed, hx, *others = tensors
     batch = hx.size(0)
     steps = int((batch_sizes > 0).sum())
     valid = torch.arange(batch) < batch_sizes[:steps].unsqueeze(1)
     places = valid.flatten().nonzero().squeeze(1)
     padded = packed.new_zeros(steps * batch, packed.size(1))
     padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, -1)
+    padded_tensors = (padded, hx, *others)
     output, h_n, c_n = reference.layer(
-        mode, padded, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, reverse, valid
+        *_reference_arguments(mode, padded_tensors, reverse, valid)
     )
     output = output.flatten(0, 1).index_select(0, places)
     unused = packed.size(0) - len(places)
@@ -323,14 +333,16 @@ def _fake_forward(
     save: bool,
     bfloat16_weights: bool = False,
     batch_sizes: Tensor | None = None,
+    weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *rows, _ = input.shape
-    hidden = weight_hh.shape[1]
+    features = hx.shape[1]
+    hidden = features if weight_hr is None else weight_hr.shape[1]
     kept = _RESERVE[reference.MODES[mode]] if save else 0
     return (
-        input.new_empty(*rows, hidden),
+        input.new_empty(*rows, features),
         input.new_empty(hx.shape),
-        input.new_empty(0 if cx is None else hx.shape),
+        input.new_empty(0 if cx is None else cx.shape),
         input.new_empty(math.prod(rows) * hidden * kept),
     )
 
@@ -350,9 +362,11 @@ def _fake_backward(
     reverse: bool,
     wanted: int,
     batch_sizes: Tensor | None = None,
+    weight_hr: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     bias_shape = weight_ih.shape[:1]
-    like = [t.shape for t in (input, hx, hx, weight_ih, weight_hh)] + [bias_shape] * 2
+    like = [t.shape for t in (input, hx, hx if cx is None else cx, weight_ih, weight_hh)]
+    like += [bias_shape, bias_shape, (0,) if weight_hr is None else weight_hr.shape]
     return tuple(input.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
 
 

@@ -109,6 +109,7 @@ class BackwardArrays<E, true> {
     const int64_t B = whole.shape.B, H = whole.shape.H;
     LayerBackward<float>& layer = chunk.layer;
     layer.shape = whole.shape;
+    layer.features = H;  // projections come in float32
     layer.row_block = whole.row_block;
     layer.rows_per_vector = whole.rows_per_vector;
     layer.panel_vectors = whole.panel_vectors;
@@ -136,8 +137,11 @@ class BackwardArrays<E, true> {
     if (whole.weight_ih) input_ = memory.take(steps * B * I);
     chunk.input = {input_, B * I, I, nullptr};
     chunk.gradients = {whole.input ? memory.take(steps * B * I) : nullptr,
-                       zeros(whole.weight_ih, rows_ * I), zeros(whole.weight_hh, rows_ * H),
-                       zeros(whole.bias_ih, rows_), zeros(whole.bias_hh, rows_)};
+                       zeros(whole.weight_ih, rows_ * I),
+                       zeros(whole.weight_hh, rows_ * H),
+                       zeros(whole.bias_ih, rows_),
+                       zeros(whole.bias_hh, rows_),
+                       nullptr};
   }
 
   void load_rows(int64_t row, int64_t most) const {

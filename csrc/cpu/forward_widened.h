@@ -26,6 +26,7 @@ class ForwardChunk {
     Carver memory(memory_);
     input_ = memory.take(steps_ * rows_ * I);
     part_.shape = {0, rows_, I, H};
+    part_.features = H;  // projections come in float32
     part_.row_block = rows_;
     part_.vectors_per_gate = layer.vectors_per_gate;
     part_.rows_per_vector = layer.rows_per_vector;

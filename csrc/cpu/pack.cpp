@@ -45,7 +45,7 @@ void pack_forward(const ForwardPanels& p, int64_t begin, int64_t end, const T* w
       const int64_t input_row = input_gate(p.mode, g) * H + unit, hidden_row = g * H + unit;
       W* hidden = reinterpret_cast<W*>(packed) + g * p.lanes();
       T* input = packed + p.hidden_weights() + g * p.lanes();
-      transpose_units(p, weight_hh + hidden_row * H, count, H, hidden, row);
+      transpose_units(p, weight_hh + hidden_row * p.features, count, p.features, hidden, row);
       transpose_units(p, weight_ih + input_row * I, count, I, input, row);
     }
   }

@@ -11,6 +11,7 @@ namespace fastrnn {
 struct ForwardPanels {
   Mode mode;
   Shape shape;
+  int64_t features;  // of h
   int64_t width, vectors, copies;
   bool bfloat16;  // the hidden weights, in pairs of vectors whose lanes alternate
 
@@ -18,15 +19,15 @@ struct ForwardPanels {
   int64_t units() const { return lanes() / copies; }
   int64_t blocks() const { return (shape.H + units() - 1) / units(); }
   // Elements of the compute type, which two of bfloat16 fill.
-  int64_t hidden_weights() const { return shape.H * gates(mode) * lanes() / (bfloat16 ? 2 : 1); }
+  int64_t hidden_weights() const { return features * gates(mode) * lanes() / (bfloat16 ? 2 : 1); }
   int64_t block_weights() const { return hidden_weights() + shape.I * gates(mode) * lanes(); }
   int64_t weights() const { return blocks() * block_weights(); }
   int64_t biases() const { return blocks() * sums(mode) * lanes(); }
 };
 
-// weight_ih (G*H, I) and weight_hh (G*H, H) -> [block][H + I][sum][lane]; the H rows
-// hold hidden sums [S - G, S), the I rows input sums [0, G). Blocks [begin, end) of them. W is T,
-// or Bf16 where the panels say so.
+// weight_ih (G*H, I) and weight_hh (G*H, features) -> [block][features + I][sum][lane]; the first
+// rows hold hidden sums [S - G, S), the I rows input sums [0, G). Blocks [begin, end) of them. W is
+// T, or Bf16 where the panels say so.
 template <class T, class W>
 void pack_forward(const ForwardPanels& panels, int64_t begin, int64_t end, const T* weight_ih,
                   const W* weight_hh, T* packed);

@@ -13,8 +13,8 @@ namespace fastrnn {
 // of the tensors that hold them: torch's version counters miss changes through `.data`. Reading
 // them costs as much as one step of many.
 struct PackedKey {
-  std::array<const void*, 4> where;
-  std::array<int64_t, 8> layout;  // all that the packing depends on beside the weights
+  std::array<const void*, 5> where;
+  std::array<int64_t, 9> layout;  // all that the packing depends on beside the weights
   uint64_t contents;              // fingerprint of the weights' bytes
 };
 

@@ -76,15 +76,17 @@ std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
   return cuts;
 }
 
-Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Machine& machine,
-                bool bfloat16_weights) {
+Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
+                const Machine& machine, bool bfloat16_weights) {
   const auto [T, B, I, H] = shape;
   Plan plan;
   const int64_t width = machine.vector_bytes / element_bytes,
                 step_flop = 2 * gates(mode) * H * (I + H);
-  plan.single_step = T == 1;
+  // A projection needs all units of a step at once.
+  const bool projects = features < H;
+  plan.single_step = T == 1 && !projects;
   plan.in_place = T * B <= kInPlaceRows;
-  plan.unit_parts = parts_of_units(shape, step_flop, machine.threads);
+  plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, machine.threads);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
   // can share.
   const bool single_row = B == 1 && T > 1;
@@ -99,7 +101,8 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t element_bytes, const Mach
   const int64_t projected_bytes = gates(mode) * H * element_bytes;
   plan.projected_steps =
       single_row ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;
-  plan.hidden_panel = panel_vectors(H, width);
+  plan.hidden_panel = panel_vectors(features, width);
+  plan.unit_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);
   // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
   // pass once per step for as many rows as there are.

@@ -38,23 +38,23 @@ struct ForwardTile {
   Moment now;
   int64_t block;
 
-  // Of the block: H rows for the hidden product, and behind them I rows for the input's.
+  // Of the block: a row for each feature of h, and behind them I rows for the input's.
   const W* hidden_weights() const {
-    const int64_t hidden = layer.shape.H * kPanel * int64_t(sizeof(W)) / int64_t(sizeof(T));
+    const int64_t hidden = layer.features * kPanel * int64_t(sizeof(W)) / int64_t(sizeof(T));
     return reinterpret_cast<const W*>(layer.weights + block * (hidden + layer.shape.I * kPanel));
   }
   const T* input_weights() const {
-    return reinterpret_cast<const T*>(hidden_weights() + layer.shape.H * kPanel);
+    return reinterpret_cast<const T*>(hidden_weights() + layer.features * kPanel);
   }
 
   // The two products are summed apart: the one of the input may have been taken before.
   template <int M>
   void run(int64_t row) const {
-    const int64_t I = layer.shape.I, H = layer.shape.H;
+    const int64_t I = layer.shape.I;
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
     accumulate<M, G * U, R>(hidden, h_prev(row), h_stride(), 1, Panel<W>{hidden_weights(), kPanel},
-                            H);
+                            layer.features);
     if (layer.projected) {
       load_projected(input, row);
     } else {
@@ -70,7 +70,7 @@ struct ForwardTile {
     return (now.previous < 0 ? layer.hx : layer.output) + index * h_stride();
   }
 
-  int64_t h_stride() const { return now.previous < 0 ? layer.shape.H : layer.output_stride; }
+  int64_t h_stride() const { return now.previous < 0 ? layer.features : layer.output_stride; }
 
   T* projected(int64_t place, int64_t row) const {
     return layer.projected +
@@ -120,9 +120,10 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;  // a panel may be wider than what is left of the units
-      state[0].v[i] = load_rows<R>(h_prev(b) + j, h_stride(), H - j);
       if constexpr (Cell::kStates > 1) {
         state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
+      } else {
+        state[0].v[i] = load_rows<R>(h_prev(b) + j, h_stride(), H - j);
       }
     }
     Cell::forward(sums, state, saved);
@@ -130,8 +131,10 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) continue;
-      T* output = layer.output + (now.first + b) * layer.output_stride + j;
-      store_rows<R>(output, layer.output_stride, state[0].v[i], H - j);
+      const bool projects = layer.projection;
+      const int64_t stride = projects ? H : layer.output_stride;
+      T* h = projects ? layer.unprojected + b * H : layer.output + (now.first + b) * stride;
+      store_rows<R>(h + j, stride, state[0].v[i], H - j);
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
       }
@@ -196,6 +199,16 @@ void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int
   }
 }
 
+// The output of one time from what its cells gave.
+template <class T>
+void project_step(const LayerForward<T>& layer, int64_t t, const Part& part) {
+  const int64_t H = layer.shape.H, P = layer.features, rows = layer.timeline.rows(t);
+  T* output = layer.output + layer.timeline.first_row(t) * layer.output_stride;
+  product(Product<T>{layer.unprojected, H, 0, layer.projection, false, layer.projection_panel,
+                     output, layer.output_stride, H, P, 0, P, false},
+          part.row, part.row_end < rows ? part.row_end : rows);
+}
+
 template <class Cell, class T, int U, int R, class W>
 void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
@@ -207,6 +220,9 @@ void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, con
         forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, row, row_end);
       }
     });
+    if constexpr (Cell::kStates > 1) {
+      if (layer.projection) project_step(layer, t, part);
+    }
     if (part.meet) part.meet(part.member);
   }
 }
@@ -223,14 +239,15 @@ void take_states(const LayerForward<T>& layer, const Part& part) {
 // h_n is the output of a row's last step; hx where it has none.
 template <class T>
 void give_states(const LayerForward<T>& layer, const Part& part) {
-  const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
+  const int64_t P = layer.features, unit_end = part.unit_end < P ? part.unit_end : P;
+  const int64_t bytes = (unit_end - part.unit) * sizeof(T);
   const Timeline& timeline = layer.timeline;
   int64_t t = timeline.T > 0 ? timeline.time(timeline.T - 1) : -1;
   for (int64_t row = part.row; row < part.row_end; ++row) {
     while (t >= 0 && timeline.rows(t) <= row) --t;
-    const T* h = t < 0 ? layer.hx + row * H
+    const T* h = t < 0 ? layer.hx + row * P
                        : layer.output + (timeline.first_row(t) + row) * layer.output_stride;
-    __builtin_memcpy(layer.h_n + row * H + part.unit, h + part.unit, bytes);
+    __builtin_memcpy(layer.h_n + row * P + part.unit, h + part.unit, bytes);
   }
 }
 
@@ -302,12 +319,13 @@ struct BackwardStep {
   const LayerBackward<T>& layer;
   Moment at;
   T* grad_sums;  // (S, H) for each row of this time
+  int64_t base;  // where the first row of the steps is among all rows
 
   template <int R>
   void rows(int64_t row, int64_t unit, int64_t unit_end) const {
     const int64_t H = layer.shape.H, now = at.first + row, before = at.previous + row;
     const bool begins = at.previous < 0;
-    const T* h_prev = begins ? layer.hx + row * H : layer.output + before * H;
+    const bool projects = layer.projection;
     for (int64_t j = unit; j < unit_end; j += V::kWidth) {
       const int64_t n = H - j;
       V saved[K + 1], state[Cell::kStates], grad_state[Cell::kStates], grad_sum[S];
@@ -315,9 +333,9 @@ struct BackwardStep {
       for (int k = 0; k < K; ++k) {
         saved[k] = load_rows<R>(layer.reserve + (now * K + k) * H + j, K * H, n);
       }
-      state[0] = load_rows<R>(h_prev + j, H, n);
-      grad_state[0] = load_rows<R>(layer.grad_h + row * H + j, H, n);
-      if (layer.grad_output.data) {
+      const T* grad_h = projects ? layer.grad_unprojected : layer.grad_h;
+      grad_state[0] = load_rows<R>(grad_h + row * H + j, H, n);
+      if (layer.grad_output.data && !projects) {
         const T* grad_output = layer.grad_output.at(at.t, row) + j;
         grad_state[0] = grad_state[0] + load_rows<R>(grad_output, layer.grad_output.row_stride, n);
       }
@@ -326,10 +344,19 @@ struct BackwardStep {
         const T* c_prev = begins ? layer.cx + row * H : layer.reserve + (before * K + K - 1) * H;
         state[1] = load_rows<R>(c_prev + j, begins ? H : K * H, n);
         grad_state[1] = load_rows<R>(layer.grad_c + row * H + j, H, n);
+        if (projects) {
+          T* hidden = layer.unprojected + (now - base) * H + j;
+          store_rows<R>(hidden, H, Cell::hidden(saved), n);
+        }
       }
-      const V h = load_rows<R>(layer.output + now * H + j, H, n);
+      V h = V(T(0));
+      if constexpr (Cell::kStates == 1) {
+        const T* h_prev = begins ? layer.hx + row * H : layer.output + before * H;
+        state[0] = load_rows<R>(h_prev + j, H, n);
+        h = load_rows<R>(layer.output + now * H + j, H, n);
+      }
       Cell::backward(saved, state, h, grad_state, grad_sum);
-      store_rows<R>(layer.grad_h + row * H + j, H, grad_state[0], n);
+      if (!projects) store_rows<R>(layer.grad_h + row * H + j, H, grad_state[0], n);
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.grad_c + row * H + j, H, grad_state[1], n);
       }
@@ -341,17 +368,40 @@ struct BackwardStep {
   }
 };
 
+// From the gradient of one time's projected h, whose rows begin at `first` of the steps, to that of
+// the cells' h; grad_h begins anew.
+template <class T>
+void unproject_step(const LayerBackward<T>& layer, int64_t t, int64_t first, const Part& part) {
+  const int64_t H = layer.shape.H, P = layer.features, rows = layer.timeline.rows(t);
+  const int64_t end = part.row_end < rows ? part.row_end : rows;
+  T* grads = layer.grad_projected + first * P;
+  for (int64_t row = part.row; row < end; ++row) {
+    T* grad_h = layer.grad_h + row * P;
+    const T* grad_output = layer.grad_output.data ? layer.grad_output.at(t, row) : nullptr;
+    for (int64_t j = 0; j < P; ++j) {
+      grads[row * P + j] = grad_output ? grad_h[j] + grad_output[j] : grad_h[j];
+      grad_h[j] = 0;
+    }
+  }
+  product(Product<T>{grads, P, 0, layer.projection, false, layer.projection_panel,
+                     layer.grad_unprojected, H, P, H, 0, H, false},
+          part.row, end);
+}
+
 template <class Cell, class T>
 void backward_rows(const LayerBackward<T>& layer, const Part& part) {
   constexpr int64_t G = Cell::kGates, S = Cell::kSums;
-  const int64_t H = layer.shape.H;
+  const int64_t H = layer.shape.H, P = layer.features;
   const Timeline& timeline = layer.timeline;
   const int64_t base = timeline.first_row(timeline.first_time(layer.begin, layer.end));
   for (int64_t step = layer.end - 1; step >= layer.begin; --step) {
     const int64_t t = timeline.time(step), first = timeline.first_row(t);
     T* grad_sums = layer.grad_sums + (first - base) * S * H;
+    if constexpr (Cell::kStates > 1) {
+      if (layer.projection) unproject_step(layer, t, first - base, part);
+    }
     for_row_kinds(timeline, step, part, [&](int64_t previous, int64_t row, int64_t row_end) {
-      const BackwardStep<Cell, T> cell{layer, {t, first, previous, 0}, grad_sums};
+      const BackwardStep<Cell, T> cell{layer, {t, first, previous, 0}, grad_sums, base};
       if constexpr (kRowPairs) {
         if (layer.rows_per_vector == 2) {
           for (; row + 2 <= row_end; row += 2) {
@@ -365,10 +415,10 @@ void backward_rows(const LayerBackward<T>& layer, const Part& part) {
     // thread alone reads.
     if (part.meet) part.meet(part.member);
     if (step == 0 && !layer.wants_grad_hx) return;
-    product(
-        Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
-                   layer.panel_vectors, layer.grad_h, H, G * H, H, part.unit, part.unit_end, true},
-        part.row, part.row_end < timeline.rows(t) ? part.row_end : timeline.rows(t));
+    product(Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
+                       layer.panel_vectors, layer.grad_h, P, G * H, P, part.unit,
+                       part.unit_end < P ? part.unit_end : P, true},
+            part.row, part.row_end < timeline.rows(t) ? part.row_end : timeline.rows(t));
   }
 }
 

@@ -7,14 +7,15 @@ namespace fastrnn {
 
 template <class T>
 struct Weights {
-  const T *weight_ih, *weight_hh;  // (G*H, I), (G*H, H)
+  const T *weight_ih, *weight_hh;  // (G*H, I), (G*H, features of h)
   const T *bias_ih, *bias_hh;      // (G*H), or both null
+  const T* weight_hr;              // projection (features of h, H), or null
 };
 
 // Where gradients go; null: not wanted. Biases have gradients of (G*H).
 template <class T>
 struct Gradients {
-  T *input, *weight_ih, *weight_hh, *bias_ih, *bias_hh;
+  T *input, *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr;
 };
 
 // The caller fills shape, direction and the pointers to input, states, output and reserve.

@@ -108,7 +108,7 @@ struct Backward {
   void to_weights(bool add) const {
     std::array<WeightGradient<T>, 3> all;
     size_t count = 0;
-    const int64_t H = layer.shape.H;
+    const int64_t F = layer.features;
     const bool to_hidden = gradients.weight_hh || gradients.bias_hh, even = !layer.timeline.offsets;
     if (gradients.weight_ih || gradients.bias_ih) {
       all[count++] = {layer.grad_sums,
@@ -129,19 +129,36 @@ struct Backward {
       const int64_t begin = std::max<int64_t>(layer.begin, 1);
       if (begin < layer.end) {
         const int64_t before = layer.timeline.first_time(begin - 1, layer.end - 1);
-        const T* h_prev = layer.output + layer.timeline.first_row(before) * H;
+        const T* h_prev = layer.output + layer.timeline.first_row(before) * F;
         all[count++] = hidden_gradient(begin, layer.end, h_prev, add);
       }
       if (layer.begin == 0) {
         all[count++] = hidden_gradient(0, 1, layer.hx, add || begin < layer.end);
       }
     }
-    const Scratch<T> h_prev(to_hidden && !even ? rows() * H : 0);
+    const Scratch<T> h_prev(to_hidden && !even ? rows() * F : 0);
     if (to_hidden && !even) {
       gather_h_prev(h_prev);
       all[count++] = hidden_gradient(layer.begin, layer.end, h_prev, add);
     }
     run(all.data(), count);
+  }
+
+  void to_projection(bool add) const {
+    const int64_t B = operand_rows(), H = layer.shape.H;
+    const WeightGradient<T> gradient{layer.grad_projected,
+                                     layer.features,
+                                     {layer.unprojected, B * H, H, nullptr},
+                                     B,
+                                     rows(),
+                                     layer.features,
+                                     H,
+                                     0,
+                                     gradients.weight_hr,
+                                     nullptr,
+                                     add,
+                                     nullptr};
+    run(&gradient, 1);
   }
 
  private:
@@ -152,17 +169,17 @@ struct Backward {
   int64_t operand_rows() const { return layer.timeline.offsets ? rows() : layer.shape.B; }
 
   WeightGradient<T> hidden_gradient(int64_t begin, int64_t end, const T* h_prev, bool add) const {
-    const int64_t B = operand_rows(), H = layer.shape.H,
+    const int64_t B = operand_rows(), F = layer.features,
                   first = layer.timeline.first_time(begin, end);
     const Timeline steps = layer.timeline.times(first, first + end - begin);
     const int64_t offset = layer.timeline.first_row(first) - layer.timeline.first_row(first_time());
     return {hidden_sums() + offset * stride(),
             stride(),
-            {h_prev, B * H, H, nullptr},
+            {h_prev, B * F, F, nullptr},
             B,
             steps.first_row(end - begin),
             columns(),
-            H,
+            F,
             0,
             gradients.weight_hh,
             gradients.bias_hh,
@@ -173,22 +190,22 @@ struct Backward {
   // The state before each row of the chunk, where that is no array already.
   void gather_h_prev(T* to) const {
     const Timeline& timeline = layer.timeline;
-    const int64_t H = layer.shape.H, base = timeline.first_row(first_time());
+    const int64_t F = layer.features, base = timeline.first_row(first_time());
     for (int64_t step = layer.begin; step < layer.end; ++step) {
       const int64_t t = timeline.time(step), n = timeline.rows(t);
       const int64_t before = std::min(timeline.rows_before(step), n);
-      T* row = to + (timeline.first_row(t) - base) * H;
+      T* row = to + (timeline.first_row(t) - base) * F;
       if (before > 0) {
         const int64_t from = timeline.first_row(timeline.time(step - 1));
-        row = std::copy_n(layer.output + from * H, before * H, row);
+        row = std::copy_n(layer.output + from * F, before * F, row);
       }
-      std::copy_n(layer.hx + before * H, (n - before) * H, row);
+      std::copy_n(layer.hx + before * F, (n - before) * F, row);
     }
   }
 
   // Threads share the rows of the gradients, not those of the sums: each element is one thread's.
   void run(const WeightGradient<T>* all, size_t count) const {
-    const int64_t tile = kernels.gradient_rows, M = columns();
+    const int64_t tile = kernels.gradient_rows, M = count > 0 ? all[0].M : 0;
     int64_t flop = 0, widest = 0;
     for (size_t i = 0; i < count; ++i) {
       flop += 2 * all[i].rows * all[i].N * tile;
@@ -214,7 +231,8 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   typedef Wide<E> T;
   const auto [T_, B, I, H] = layer.shape;
   const Timeline& timeline = layer.timeline;
-  const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine());
+  const int64_t F = layer.features;
+  const Plan plan = plan_layer(mode, layer.shape, F, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
   const int64_t rows = std::min(plan.backward_steps * B, timeline.first_row(T_));
@@ -223,6 +241,16 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   layer.rows_per_vector = plan.rows_per_vector;
   layer.panel_vectors = plan.hidden_panel;
   layer.grad_sums = grad_sums;
+  const Factor<E> weight_hr(weights.weight_hr, ColumnPanels{F, H, plan.unit_panel * width},
+                            weights.weight_hr, false);
+  const int64_t projected = weights.weight_hr ? rows : 0;
+  const Scratch<T> unprojected(projected * H), grad_projected(projected * F);
+  const Scratch<T> grad_unprojected(weights.weight_hr ? B * H : 0);
+  layer.projection = weights.weight_hr ? weight_hr.data() : nullptr;
+  layer.projection_panel = plan.unit_panel;
+  layer.unprojected = unprojected;
+  layer.grad_projected = grad_projected;
+  layer.grad_unprojected = grad_unprojected;
 
   BackwardArrays<E> arrays(mode, plan.backward_steps, {layer, input, gradients});
   // Where both products feed the same sums, so do both biases.
@@ -236,7 +264,7 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
     begin = std::max<int64_t>(0, end - plan.backward_steps);
     arrays.load(begin, end);
     if (!weight_hh) {
-      weight_hh.emplace(weights.weight_hh, ColumnPanels{columns, H, plan.hidden_panel * width},
+      weight_hh.emplace(weights.weight_hh, ColumnPanels{columns, F, plan.hidden_panel * width},
                         T_ > 1 || layer.wants_grad_hx, plan.in_place);
       arrays.chunk.layer.weights = weight_hh->data();
       arrays.chunk.layer.in_place = weight_hh->in_place();
@@ -252,6 +280,7 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
       if (begin == 0) weight_ih.reset();
     }
     chunk.to_weights(end < T_);
+    if (summed.weight_hr) chunk.to_projection(end < T_);
     arrays.store(begin, end);
   }
   if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);

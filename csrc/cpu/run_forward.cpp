@@ -32,21 +32,37 @@ void pack_weights(const ForwardPanels& panels, const T* weight_ih, const W* weig
   });
 }
 
-// [biases][weights].
+// The right-hand side of h's projection, where there is one.
+ColumnPanels projection_panels(const ForwardPanels& panels, const Plan& plan, bool projects) {
+  return {panels.shape.H, projects ? panels.features : 0, plan.hidden_panel * panels.width};
+}
+
+// weight_hr (P, H) comes with a row for each column.
+template <class E>
+void pack_projection(const ColumnPanels& panels, const E* weight_hr, Wide<E>* packed) {
+  const Scratch<Wide<E>> transposed(panels.K * panels.N);
+  const Widened<E> weight(weight_hr, panels.K * panels.N);
+  for (int64_t n = 0; n < panels.N; ++n) {
+    for (int64_t k = 0; k < panels.K; ++k) transposed[k * panels.N + n] = weight[n * panels.K + k];
+  }
+  pack_columns<Wide<E>>(panels, transposed, packed);
+}
+
+// [biases][weights], before the projection.
 template <class E>
 void pack_all(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* packed) {
   typedef Wide<E> T;
   pack_biases(panels, weights, packed);
-  const int64_t H = panels.shape.H, rows = gates(panels.mode) * H;
+  const int64_t F = panels.features, rows = gates(panels.mode) * panels.shape.H;
   const Widened<E> weight_ih(weights.weight_ih, rows * panels.shape.I);
   T* to = packed + panels.biases();
   if constexpr (std::is_same_v<T, float>) {
     if (panels.bfloat16) {
-      const Narrowed<E> weight_hh(weights.weight_hh, rows * H);
+      const Narrowed<E> weight_hh(weights.weight_hh, rows * F);
       return pack_weights<T, Bf16>(panels, weight_ih, weight_hh, to);
     }
   }
-  const Widened<E> weight_hh(weights.weight_hh, rows * H);
+  const Widened<E> weight_hh(weights.weight_hh, rows * F);
   pack_weights<T, T>(panels, weight_ih, weight_hh, to);
 }
 
@@ -54,18 +70,20 @@ void pack_all(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* p
 template <class E>
 PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights) {
   const auto [T, B, I, H] = panels.shape;
-  const int64_t rows = gates(panels.mode) * H, bytes = sizeof(E);
+  const int64_t rows = gates(panels.mode) * H, F = panels.features, bytes = sizeof(E);
   const auto fingerprint = current_kernels().fingerprint;
   uint64_t contents = fingerprint(weights.weight_ih, rows * I * bytes, 0);
-  contents = fingerprint(weights.weight_hh, rows * H * bytes, contents);
+  contents = fingerprint(weights.weight_hh, rows * F * bytes, contents);
+  if (weights.weight_hr) contents = fingerprint(weights.weight_hr, F * H * bytes, contents);
   if (weights.bias_ih) {
     contents = fingerprint(weights.bias_ih, rows * bytes, contents);
     contents = fingerprint(weights.bias_hh, rows * bytes, contents);
   }
-  return {{weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh},
-          {static_cast<int64_t>(panels.mode), I, H, panels.width, panels.vectors, panels.copies,
-           panels.bfloat16, bytes},
-          contents};
+  return {
+      {weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh, weights.weight_hr},
+      {static_cast<int64_t>(panels.mode), I, H, F, panels.width, panels.vectors, panels.copies,
+       panels.bfloat16, bytes},
+      contents};
 }
 
 // Outputs that nobody wants are kept for so many bytes' worth of steps.
@@ -93,14 +111,15 @@ void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_
                const Kernel& kernel) {
   if (layer.output || kOnlyStored<E>) return share_layer(mode, layer, plan, block, kernel);
   const auto [T, B, I, H] = layer.shape;
-  const int64_t states = B * H, step_bytes = std::max<int64_t>(1, states * sizeof(E));
+  const int64_t states = B * layer.features;
+  const int64_t step_bytes = std::max<int64_t>(1, states * sizeof(E));
   const int64_t steps = std::max<int64_t>(1, kOutputBytes / step_bytes);
   const int64_t chunks =
       std::max<int64_t>(1, (T + steps - 1) / steps);  // states pass without steps
-  const Scratch<E> memory((std::min(T, steps) + 2) * states);
+  const Scratch<E> memory((std::min(T, steps) + 1) * states + B * H);
   LayerForward<E> part = layer;
   part.output = memory;
-  part.output_stride = H;
+  part.output_stride = layer.features;
   // The states alternate between memory and their place, where the last chunk leaves them.
   E* const spare = memory + std::min(T, steps) * states;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -143,6 +162,11 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t panel = gates(mode) * panels.lanes();
   const Scratch<T> projected(panels.blocks() * plan.projected_steps * layer.shape.B * panel);
+  const bool projects = layer.features < layer.shape.H;
+  const Scratch<T> unprojected(projects ? layer.shape.B * layer.shape.H : 0);
+  if (projects) layer.projection = packed + panels.biases() + panels.weights();
+  layer.projection_panel = plan.hidden_panel;
+  layer.unprojected = unprojected;
   layer.weights = packed + panels.biases();
   layer.bias = packed;
   layer.row_block = plan.row_block;
@@ -161,21 +185,29 @@ void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bo
                  bool bfloat16_weights) {
   typedef Wide<E> T;
   const bool bfloat16 = std::is_same_v<E, Bf16> || (std::is_same_v<E, float> && bfloat16_weights);
-  const Plan plan = plan_layer(mode, layer.shape, sizeof(T), current_machine(), bfloat16);
+  const Plan plan =
+      plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(), bfloat16);
   const ForwardPanels panels{mode,
                              layer.shape,
+                             layer.features,
                              current_kernels().table<T>().width,
                              plan.vectors_per_gate,
                              plan.rows_per_vector,
                              plan.bfloat16_weights};
   if (plan.single_step) return run_single_step(mode, layer, plan, panels, weights);
-  const int64_t elements = panels.biases() + panels.weights();
+  const ColumnPanels projection = projection_panels(panels, plan, weights.weight_hr);
+  const int64_t before = panels.biases() + panels.weights();
+  const int64_t elements = before + projection.elements();
+  const auto fill = [&](void* memory) {
+    T* packed = static_cast<T*>(memory);
+    pack_all(panels, weights, packed);
+    if (weights.weight_hr) pack_projection(projection, weights.weight_hr, packed + before);
+  };
   if (!keep_packed) {
     const Scratch<T> packed(elements);
-    pack_all(panels, weights, static_cast<T*>(packed));
+    fill(packed);
     return run_steps(mode, layer, plan, panels, packed);
   }
-  const auto fill = [&](void* memory) { pack_all(panels, weights, static_cast<T*>(memory)); };
   const auto packed = kept_packing(packed_key(panels, weights), elements * sizeof(T), fill);
   run_steps(mode, layer, plan, panels, static_cast<const T*>(packed.get()));
 }
