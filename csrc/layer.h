@@ -116,7 +116,7 @@ struct LayerForward {
   // With a projection, (H, features) in panels of projection_panel vectors; else null.
   const Wide<T>* projection;
   int64_t projection_panel;
-  T* unprojected;  // (B, H), of the current step
+  Wide<T>* unprojected;  // (B, H), of the current step
   // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves; then
   // there is no projection.
   const Wide<T>* weights;

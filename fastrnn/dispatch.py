@@ -37,6 +37,8 @@ def takes(
         # Another layer than ours was chosen, and runs wherever it can.
         and (layer is not ops.layer or ops.is_best_for(input))
         and not is_traced()
+        # ONNX has no operator with projections.
+        and not (module.proj_size and onnx.is_exporting())
     )
 
 

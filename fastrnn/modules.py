@@ -211,7 +211,7 @@ class LSTM(_Recurrent):
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
     float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices, projections and tracing go through torch's own code. Where the kernels are not built,
+    devices and tracing go through torch's own code. Where the kernels are not built,
     `fastrnn.reference` runs in their place, for every device and dtype.
 
     Args:

@@ -7,7 +7,6 @@ which chooses between kernel and reference and has the gradient of both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastrnn import _extension, exported, reference
+from fastrnn import _extension, _fakes, exported, reference
 
 KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the kernels run. The last two are stored as themselves and computed in float32."""
 
 _HALVES = (torch.bfloat16, torch.float16)
-
-# Numbers of elements per time step, row and hidden unit that a forward call keeps for its backward.
-_RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
 
 # Hidden weights of no more elements are never rounded: csrc/cpu/plan.cpp.
 _FEW_WEIGHTS = 8192
@@ -312,101 +308,17 @@ def _packed_reference(
     padded = packed.new_zeros(steps * batch, packed.size(1))
     padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, -1)
     padded_tensors = (padded, hx, *others)
-    output, h_n, c_n = reference.layer(
-        *_reference_arguments(mode, padded_tensors, reverse, valid)
-    )
+    output, h_n, c_n = reference.layer(*_reference_arguments(mode, padded_tensors, reverse, valid))
     output = output.flatten(0, 1).index_select(0, places)
     unused = packed.size(0) - len(places)
     return torch.nn.functional.pad(output, (0, 0, 0, unused)), h_n, c_n
 
 
-def _fake_forward(
-    input: Tensor,
-    hx: Tensor,
-    cx: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor | None,
-    bias_hh: Tensor | None,
-    mode: int,
-    reverse: bool,
-    save: bool,
-    bfloat16_weights: bool = False,
-    batch_sizes: Tensor | None = None,
-    weight_hr: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *rows, _ = input.shape
-    features = hx.shape[1]
-    hidden = features if weight_hr is None else weight_hr.shape[1]
-    kept = _RESERVE[reference.MODES[mode]] if save else 0
-    return (
-        input.new_empty(*rows, features),
-        input.new_empty(hx.shape),
-        input.new_empty(0 if cx is None else cx.shape),
-        input.new_empty(math.prod(rows) * hidden * kept),
-    )
-
-
-def _fake_backward(
-    grad_output: Tensor | None,
-    grad_h_n: Tensor | None,
-    grad_c_n: Tensor | None,
-    input: Tensor,
-    hx: Tensor,
-    cx: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    output: Tensor,
-    reserve: Tensor,
-    mode: int,
-    reverse: bool,
-    wanted: int,
-    batch_sizes: Tensor | None = None,
-    weight_hr: Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    bias_shape = weight_ih.shape[:1]
-    like = [t.shape for t in (input, hx, hx if cx is None else cx, weight_ih, weight_hh)]
-    like += [bias_shape, bias_shape, (0,) if weight_hr is None else weight_hr.shape]
-    return tuple(input.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
-
-
-def _fake_inference(
-    input: Tensor,
-    states: list[Tensor],
-    weights: list[Tensor],
-    mode: int,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-    bfloat16_weights: bool = False,
-    batch_sizes: Tensor | None = None,
-    wants_output: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
-    hidden = weights[1].shape[1]
-    directions = 2 if bidirectional else 1
-    *rows, _ = (
-        input.shape if batch_sizes is not None or not batch_first else input.transpose(0, 1).shape
-    )
-    output = input.new_empty(*rows, directions * hidden)
-    batch = states[0].shape[1] if states else rows[-1]
-    if batch_first and batch_sizes is None:
-        output = output.transpose(0, 1)
-    finals = (num_layers * directions, batch, hidden)
-    return (
-        output if wants_output else input.new_empty(0),
-        input.new_empty(finals),
-        input.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
-    )
-
-
 if _extension.loaded:
-    # The shapes of the results, for torch.compile and torch.export.
-    torch.library.register_fake("fastrnn::_layer_forward", _fake_forward)
-    torch.library.register_fake("fastrnn::_layer_backward", _fake_backward)
-    torch.library.register_fake("fastrnn::_inference", _fake_inference)
+    _fakes.register()
     exported.define(
         "layer(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
-        "Tensor? bias_ih, Tensor? bias_hh, Tensor? batch_sizes, str mode, bool reverse) "
-        "-> Tensor[]",
+        "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? batch_sizes, str mode, "
+        "bool reverse) -> Tensor[]",
         lambda *args: list(_layer(*args)),
     )

@@ -99,8 +99,6 @@ def _ours(input: Tensor, weights: list[Any]) -> Path:
 
 
 def _why_torch(module: nn.Module, input: Any, weight: Any) -> str:
-    if getattr(module, "proj_size", 0):
-        return "there is no kernel for projections (proj_size)"
     if dispatch.is_traced():
         return "a trace holds torch's functions, not ours"
     if (

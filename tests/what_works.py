@@ -75,11 +75,8 @@ ROWS = (
     Row(
         "`proj_size` of the LSTM",
         "yes",
-        "yes, by torch's code; `lengths` by the reference",
-        (
-            "test_projections.py::test_equal_to_torch",
-            "test_lengths.py::test_projections",
-        ),
+        "yes, inside the kernels",
+        ("test_projections.py::test_equal_to_torch", "test_lengths.py::test_projections"),
     ),
     Row(
         "`output=False`: the last states alone",

@@ -119,7 +119,10 @@ struct ForwardTile {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
-      if (U > 1 && j >= H) continue;  // a panel may be wider than what is left of the units
+      if (U > 1 && j >= H) {  // a panel may be wider than what is left of the units
+        for (Group<V, N>& group : state) group.v[i] = V(T(0));
+        continue;
+      }
       if constexpr (Cell::kStates > 1) {
         state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
       } else {

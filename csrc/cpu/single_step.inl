@@ -29,8 +29,10 @@ template <class Cell, class T>
 struct SingleStepTile {
   typedef Vec<T> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums;
-  // Rows of the weights at a time: the gates of one unit, or four units of a cell with one gate.
-  static constexpr int kUnits = G == 1 ? 4 : 1, N = G * kUnits;
+  // Rows of the weights at a time: the gates of one unit, or of a cell with one gate four units,
+  // where a block has as many.
+  static constexpr int kFew = V::kWidth < 4 ? V::kWidth : 4;
+  static constexpr int kUnits = G == 1 ? kFew : 1, N = G * kUnits;
 
   ForwardTile<Cell, T, 1, 1> tile;
 
