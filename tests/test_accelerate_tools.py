@@ -97,7 +97,7 @@ def test_scripts_hold_torchs_functions(name, compile, tmp_path):
     fastrnn.accelerate(model, compile=compile)
     with torch.no_grad(), kernel_calls() as calls:
         assert_matches(model(*arguments), expected)
-    assert len([call for call in calls if call != "fastrnn::_sort_lengths"]) == 3
+    assert len(calls) == (2 if name == "RNN" else 3)  # a small RNNCell is left to torch
 
 
 @DEPRECATED
