@@ -69,7 +69,7 @@ def runs_at_once(
 def drops(module: nn.RNNBase) -> bool:
     """Whether a call zeroes outputs between layers."""
     # The float comes last: torch.compile traces all again where it meets one.
-    return module.training and module.num_layers > 1 and module.dropout > 0
+    return module.training and module.num_layers > 1 and module.dropout != 0
 
 
 def has_kernel(
