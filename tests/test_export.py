@@ -111,10 +111,12 @@ def test_lengths(padding, grad):
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "non-strict"])
-@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
-def test_programs_train(mode, strict):
+@pytest.mark.parametrize(
+    ("mode", "options"), [("LSTM", {}), ("LSTM", {"proj_size": 3}), ("GRU", {})], ids=str
+)
+def test_programs_train(mode, options, strict):
     """With raw ops, which have no gradient, torch would warn and leave weights as they are."""
-    module = build(fastrnn, mode, 4, 6, **LAYOUTS["both"])
+    module = build(fastrnn, mode, 4, 6, **LAYOUTS["both"], **options)
     program = export(module, strict).module()
     for size in SIZES:
         arguments = arguments_of(module, size)
