@@ -219,12 +219,17 @@ def _layers(module: nn.RNNBase, input: Tensor) -> tuple[LayerPlan, ...]:
     )
     plans = []
     for layer in range(module.num_layers):
-        features = module.input_size if layer == 0 else module.hidden_size * directions
-        shape = (T, B, features, module.hidden_size)
+        features = module.proj_size or module.hidden_size
+        inputs = module.input_size if layer == 0 else features * directions
+        shape = (T, B, inputs, module.hidden_size)
         size = max(input.element_size(), 4)  # halves are computed in float32
         mode = reference.MODES.index(module.mode)
-        plan = _C.plan(mode, *shape, element_bytes=size, bfloat16_weights=short, **machine)
+        plan = _C.plan(
+            mode, *shape, element_bytes=size, bfloat16_weights=short, features=features, **machine
+        )
         regime, reasons = _describe(plan, machine, shape, input.dtype)
+        if module.proj_size:
+            reasons += ("a product after each step projects h",)
         if not gradients and not plan["single_step"]:
             reasons += (
                 "packed weights are kept from call to call while their bytes stay the same",

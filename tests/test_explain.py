@@ -46,11 +46,18 @@ def test_threads_share_units_where_rows_are_few():
     assert "2 threads share the hidden units" in text
 
 
+def test_projections_share_rows_not_units():
+    torch.set_num_threads(2)
+    module = fastrnn.LSTM(512, 512, 2, proj_size=64, bidirectional=True)
+    explanation = fastrnn.explain(module, torch.randn(1, 1, 512))
+    assert [layer.shape for layer in explanation.layers] == [(1, 1, 512, 512), (1, 1, 128, 512)]
+    text = str(explanation)
+    assert "a product after each step projects h" in text
+    assert "single step" not in text and "share the hidden units" not in text
+
+
 def test_paths_that_are_not_ours():
     module, input = fastrnn.RNN(3, 5), torch.randn(4, 2, 3)
-    projected = fastrnn.explain(fastrnn.LSTM(3, 5, proj_size=2), input)
-    assert (projected.path, projected.layers) == ("torch", ())
-    assert projected.reason == "there is no kernel for projections (proj_size)"
     meta = fastrnn.explain(module.to("meta"), input.to("meta"))
     assert (meta.path, meta.layers) == ("torch", ())
     assert meta.reason == "there is no kernel for float32 on meta"
@@ -164,8 +171,6 @@ def test_reasons_of_torchs_path():
 
     assert reason(torch.nn.GRU(3, 4)) == "it is not accelerated"
     assert reason(Own("GRU", 3, 4)) == "Own has code of its own"
-    projected = fastrnn.accelerate(torch.nn.LSTM(3, 4, proj_size=2))
-    assert reason(projected) == "there is no kernel for projections (proj_size)"
     cell = fastrnn.accelerate(torch.nn.GRUCell(3, 4))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert reason(cell) == "its own cells know what autocast casts"

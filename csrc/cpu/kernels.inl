@@ -10,6 +10,7 @@
 
 // cells.h comes after the target pragma too: its functions must match Vec's target to be inlined.
 #include "../cells.h"
+#include "backward.inl"
 #include "gemm.inl"
 #include "peak.inl"
 #include "recurrence.inl"
