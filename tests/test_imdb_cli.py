@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 
 import pytest
@@ -250,7 +251,15 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.02)
 
 
-def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys):
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """A shell has what it starts in the background ignore Ctrl-C, and so would the program."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys, heeded):
     folder = tmp_path / "run"
     command = [
         "train",
