@@ -143,9 +143,7 @@ def states_of(cell: nn.RNNCellBase, kind: str, input: Any, hx: Any) -> tuple[Any
     if hx is None:
         zeros = input.new_zeros(*input.shape[:-1], cell.hidden_size)
         return (zeros, zeros) if kind == "LSTM" else (zeros,)
-    if kind != "LSTM":
-        return (hx,)
-    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+    return dispatch.states_in(hx, kind)
 
 
 class _Cell(StandIn, nn.RNNCellBase):

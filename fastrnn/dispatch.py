@@ -66,6 +66,13 @@ def runs_at_once(
     return has_kernel(module, input, states, weights) and not onnx.is_exporting()
 
 
+def states_in(hx: Any, mode: str) -> tuple[Any, ...] | None:
+    """The states in `hx` as a tuple, or None where `hx` has not the form that `mode` takes."""
+    if mode != "LSTM":
+        return (hx,)
+    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+
 def drops(module: nn.RNNBase) -> bool:
     """Whether a call zeroes outputs between layers."""
     # The float comes last: torch.compile traces all again where it meets one.

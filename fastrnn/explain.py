@@ -243,7 +243,7 @@ def _describe(
 ) -> tuple[str, tuple[str, ...]]:
     _, batch, _, _ = shape
     reasons = [f"vectors of {machine['vector_bytes']} bytes ({_isa()})"]
-    if dtype in (torch.bfloat16, torch.float16):
+    if dtype in ops.HALVES:
         reasons.append(f"{paths.dtype_name(dtype)} is stored, sums and states are float32")
     if plan["single_step"]:
         regime = "single step, weights read where they are"

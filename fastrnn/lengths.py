@@ -107,27 +107,21 @@ def pack(input: Tensor, order: Order, padding: str) -> Tensor:
     want to know shapes before lengths.
     """
     run: Any = torch.ops.fastrnn.pack.default if exported.is_tracing() else _Pack.apply
-    result: Tensor = run(
-        input,
-        order.sorted_indices,
-        order.batch_sizes,
-        padding == "left",
-        not torch.compiler.is_compiling(),
-    )
+    result: Tensor = run(input, *_arguments(order, padding))
     return result
 
 
 def unpack(packed: Tensor, order: Order, padding: str) -> Tensor:
     """From `(rows, features)` to `(T, B, features)`, zeros where a row has no step."""
     run: Any = torch.ops.fastrnn.unpack.default if exported.is_tracing() else _Unpack.apply
-    result: Tensor = run(
-        packed,
-        order.sorted_indices,
-        order.batch_sizes,
-        padding == "left",
-        not torch.compiler.is_compiling(),
-    )
+    result: Tensor = run(packed, *_arguments(order, padding))
     return result
+
+
+def _arguments(order: Order, padding: str) -> tuple[Tensor, Tensor, bool, bool]:
+    """What `pack` and `unpack` take beside the array: `trim` is the last."""
+    trim = not torch.compiler.is_compiling()
+    return order.sorted_indices, order.batch_sizes, padding == "left", trim
 
 
 class _Pack(torch.autograd.Function):

@@ -16,10 +16,11 @@ from torch.autograd import forward_ad
 
 from fastrnn import _extension, _fakes, exported, reference
 
-KERNEL_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-"""What the kernels run. The last two are stored as themselves and computed in float32."""
+HALVES = (torch.bfloat16, torch.float16)
+"""What the kernels store as itself and compute in float32."""
 
-_HALVES = (torch.bfloat16, torch.float16)
+KERNEL_DTYPES = (torch.float32, torch.float64, *HALVES)
+"""What the kernels run."""
 
 # Hidden weights of no more elements are never rounded: csrc/cpu/plan.cpp.
 _FEW_WEIGHTS = 8192
@@ -76,7 +77,7 @@ def _layer(*args: Any) -> Any:
         results = reference.layer(*_reference_arguments(mode, tensors, reverse))
         return [result for result in results if result is not None]
     input, _, cx, _, weight_hh, _, _, weight_hr = tensors
-    if weight_hr is not None and input.dtype in _HALVES:
+    if weight_hr is not None and input.dtype in HALVES:
         wide = (None if t is None else t.float() for t in tensors)
         return [result.to(input.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):

@@ -43,7 +43,7 @@ def forward(
         stock: torch's own forward, for the calls that it alone runs or refuses.
     """
     weights = _weights(module)
-    states = () if hx is None else _states(module, hx)
+    states = () if hx is None else dispatch.states_in(hx, module.mode)
     if states is None:
         return _without(output, stock(module, input, hx))
     given = input
@@ -237,13 +237,6 @@ def _weights(module: nn.RNNBase) -> list[Any]:
             module._update_flat_weights()
             break
     return module._flat_weights
-
-
-def _states(module: nn.RNNBase, hx: Any) -> tuple[Any, ...] | None:
-    """The states in `hx` as a tuple, or None where `hx` has not the form of the module."""
-    if module.mode != "LSTM":
-        return (hx,)
-    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
 
 
 def _state_sizes(module: nn.RNNBase) -> list[int]:

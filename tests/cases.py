@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any
 
+import hypothesis
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,7 +13,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fastrnn
 from fastrnn.reference import MODES
 
-__all__ = ["MODES", "OpCalls", "build", "evaluate", "layer_arguments", "make_states", "pair"]
+__all__ = [
+    "LAYOUTS",
+    "MODES",
+    "NIGHTLY",
+    "OpCalls",
+    "build",
+    "evaluate",
+    "layer_arguments",
+    "make_states",
+    "pair",
+]
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "layers": {"num_layers": 2, "bias": False},
+    "both": {"num_layers": 2, "bidirectional": True, "batch_first": True},
+}
+"""For tests whose cases take seconds: together they have each of these options."""
+
+NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
+"""Whether the search is the wide one of conftest.py, for which such tests take all their cases."""
 
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
 

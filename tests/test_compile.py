@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import hypothesis
 import pytest
 import torch
-from cases import MODES, build, evaluate, make_states
+from cases import LAYOUTS, MODES, NIGHTLY, build, evaluate, make_states
 from tolerances import assert_matches
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import fastrnn
 
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "layers": {"num_layers": 2, "bias": False},
-    "both": {"num_layers": 2, "bidirectional": True, "batch_first": True},
-}
 # Compiling takes seconds: each cell and each layout once, all pairs in the nightly profile.
-NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
 CASES = [
     (mode, layout)
     for mode in MODES

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import torch
-from cases import MODES, build, evaluate, make_states
+from cases import MODES, NIGHTLY, build, evaluate, make_states
 from tolerances import assert_matches
 from torch import Tensor, nn
 
@@ -21,7 +20,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "both": {"num_layers": 2, "bidirectional": True, "batch_first": True},
 }
 # Exporting takes seconds: all of these are in the nightly profile alone.
-NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
 GRADS = [True, False]
 CASES = [
     (mode, layout, strict)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import collections
 from typing import Any
 
-import hypothesis
 import pytest
 import torch
-from cases import MODES, build, make_states
+from cases import LAYOUTS, MODES, NIGHTLY, build, make_states
 from tolerances import assert_matches
 from torch import Tensor, nn
 
@@ -17,13 +16,7 @@ import fastrnn
 onnxruntime = pytest.importorskip("onnxruntime")
 onnxscript = pytest.importorskip("onnxscript")
 
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "layers": {"num_layers": 2, "bias": False},
-    "both": {"num_layers": 2, "bidirectional": True, "batch_first": True},
-}
 # Exporting takes seconds: all of these are in the nightly profile alone.
-NIGHTLY = hypothesis.settings.get_current_profile_name() == "nightly"
 CASES = [
     (mode, layout, with_states)
     for mode in MODES
