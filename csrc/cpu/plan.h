@@ -21,13 +21,12 @@ struct Plan {
   int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
   int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2, 4 or 8
   bool bfloat16_weights;     // the hidden ones are packed so
-  int64_t
-      hidden_panel;  // width of the panels of a column for each feature of h, in vectors: 1, 2 or 4
-  int64_t unit_panel;       // the same for H columns
-  int64_t input_panel;      // the same for I columns
-  int64_t row_block;        // rows that run through all steps together
-  int64_t backward_steps;   // steps whose gradients of the sums are held at once
-  int64_t rows_per_thread;  // fewer rows of the batch than this are not worth a thread
+  int64_t hidden_panel;      // width of panels of a column for each feature of h, in vectors
+  int64_t unit_panel;        // the same for H columns
+  int64_t input_panel;       // the same for I columns
+  int64_t row_block;         // rows that run through all steps together
+  int64_t backward_steps;    // steps whose gradients of the sums are held at once
+  int64_t rows_per_thread;   // fewer rows of the batch than this are not worth a thread
 };
 
 // Items of `flop` operations each that are worth a thread; fewer are not.
