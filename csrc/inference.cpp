@@ -6,6 +6,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/plan.h"
+#include "cpu/run.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 #include "steps.h"
@@ -135,6 +136,7 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
                                              bool batch_first, bool bfloat16_weights,
                                              const std::optional<Tensor>& batch_sizes,
                                              bool wants_output) {
+  check_on_cpu(input);
   const int64_t batch = states.empty() || states[0].dim() != 3 ? -1 : states[0].size(1);
   Network network{checked_mode(mode),
                   num_layers,

@@ -22,7 +22,6 @@ class Steps {
     const int64_t dims = packed_ ? 2 : 3;
     STD_TORCH_CHECK(input.dim() == dims, "input must have ", dims, " dimensions, got ",
                     input.dim());
-    STD_TORCH_CHECK(input.is_cpu(), "input must be on the CPU");
     if (packed_) {
       count(*batch_sizes, input.size(0), batch);
     } else {
@@ -36,6 +35,8 @@ class Steps {
     return {T, B, reverse, offsets_.empty() ? nullptr : offsets_.data()};
   }
   int64_t rows() const { return timeline(false).first_row(T); }
+  // As a Timeline has them; empty where all rows have all steps.
+  const std::vector<int64_t>& offsets() const { return offsets_; }
 
   template <class E>
   Sequence<const E> sequence(const Tensor& tensor) const {
@@ -44,7 +45,7 @@ class Steps {
     return {data<E>(tensor), B * stride, stride, timeline(false).offsets};
   }
 
-  // A new array, not initialised where there are rows.
+  // A new array on the CPU, not initialised where there are rows.
   Tensor features(int64_t n, ScalarType dtype) const {
     if (!packed_) return empty({T, B, n}, dtype);
     Tensor tensor = empty({capacity, n}, dtype);

@@ -15,7 +15,6 @@
 #include <optional>
 #include <string>
 
-#include "cpu/run.h"
 #include "layer.h"
 
 namespace fastrnn {
@@ -30,13 +29,22 @@ inline std::string text(const int64_t* sizes, size_t n) {
   return out + ")";
 }
 
+inline bool is_beside(const Tensor& tensor, const Tensor& input) {
+  if (tensor.is_cpu() || input.is_cpu()) return tensor.is_cpu() == input.is_cpu();
+  return tensor.get_device_index() == input.get_device_index();
+}
+
 inline void check(const Tensor& tensor, const char* name, Sizes sizes, const Tensor& input) {
   const auto got = tensor.sizes();
   STD_TORCH_CHECK(got.size() == sizes.size() && std::equal(sizes.begin(), sizes.end(), got.begin()),
                   name, " must have shape ", text(sizes.begin(), sizes.size()), ", got ",
                   text(got.data(), got.size()));
-  STD_TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == input.scalar_type(), name,
-                  " must be a CPU tensor of the input's dtype");
+  STD_TORCH_CHECK(is_beside(tensor, input) && tensor.scalar_type() == input.scalar_type(), name,
+                  " must have the input's dtype and be on its device");
+}
+
+inline void check_on_cpu(const Tensor& input) {
+  STD_TORCH_CHECK(input.is_cpu(), "input must be on the CPU");
 }
 
 // torch's code of a dtype that kernels take, or of indices; a negative number for others.

@@ -1,0 +1,5 @@
+#include "launch.cuh"
+
+namespace fastrnn::cuda {
+FASTRNN_CUDA_LAUNCHERS(Half16)
+}
