@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet
 # Prints a list that stands in pyproject.toml, so that each version is named there alone.
 requirements = $(BIN)/python -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))$(1), sep="\n")'
-SOURCES := pyproject.toml setup.py $(shell find csrc -type f)
+SOURCES := pyproject.toml setup.py build_cuda.py $(shell find csrc -type f)
 
 .PHONY: imdb test lint
 .DELETE_ON_ERROR:

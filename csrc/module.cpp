@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <initializer_list>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "cpu/machine.h"
 #include "cpu/plan.h"
@@ -19,7 +21,16 @@ namespace {
 namespace py = pybind11;
 
 std::map<std::string, std::string> build_info() {
-  return {{"torch", FASTRNN_TORCH_VERSION}, {"compiler", __VERSION__}, {"cuda", "none"}};
+  return {
+      {"torch", FASTRNN_TORCH_VERSION}, {"compiler", __VERSION__}, {"cuda", FASTRNN_CUDA_VERSION}};
+}
+
+std::vector<std::string> cuda_archs() {
+  std::vector<std::string> archs;
+  for (const int arch : std::initializer_list<int>{FASTRNN_CUDA_ARCHS}) {
+    archs.push_back(std::to_string(arch));
+  }
+  return archs;
 }
 
 // sigmoid or tanh of every element, by the vector code of the instruction set in use.
@@ -102,6 +113,8 @@ std::map<std::string, int64_t> machine() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Kernels of fastrnn: registers the ops fastrnn::_layer_*; facts about build and CPU.";
   m.def("build_info", &build_info, "torch, compiler and CUDA toolkit of the build.");
+  m.def("cuda_archs", &cuda_archs,
+        "GPU architectures that there are kernels for, as \"80\"; none where built without CUDA.");
   m.def("cpu_isa", &current_isa, "The instruction set in use.");
   m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
   m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");

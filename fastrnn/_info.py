@@ -9,6 +9,8 @@ import torch
 import fastrnn
 from fastrnn import _extension
 
+CUDA_STATE = "compiled and simulated, never run on a GPU"
+
 
 @dataclass(frozen=True)
 class Info:
@@ -23,6 +25,8 @@ class Info:
         build: what the kernels were built with; empty when they are not loaded.
         cpu_isa: instruction set in use; FASTRNN_CPU_ISA in the environment chooses another.
         cpu_isas: the instruction sets that can be chosen on this machine.
+        cuda_archs: the GPU architectures that the CUDA kernels are compiled for, as "80"; newer
+            GPUs run them, too. Empty where they are not built.
     """
 
     version: str
@@ -33,6 +37,7 @@ class Info:
     build: tuple[tuple[str, str], ...] = ()
     cpu_isa: str | None = None
     cpu_isas: tuple[str, ...] = ()
+    cuda_archs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         facts = {"fastrnn": self.version, "torch": self.torch, "threads": self.threads}
@@ -40,6 +45,10 @@ class Info:
             facts["kernels"] = "loaded"
             facts["built with"] = ", ".join(f"{name} {value}" for name, value in self.build)
             facts["cpu"] = f"{self.cpu_isa} (available: {', '.join(self.cpu_isas)})"
+            facts["cuda"] = "no kernels, built without nvcc"
+            if self.cuda_archs:
+                archs = ", ".join(f"sm_{arch}" for arch in self.cuda_archs)
+                facts["cuda"] = f"kernels for {archs} and newer: {CUDA_STATE}"
         else:
             facts["kernels"] = f"not loaded: {self.reason}"
             facts["to mend it"] = _extension.REMEDY
@@ -68,4 +77,5 @@ def info() -> Info:
         build=tuple(sorted(_C.build_info().items())),
         cpu_isa=_C.cpu_isa(),
         cpu_isas=tuple(_C.cpu_isas()),
+        cuda_archs=tuple(_C.cuda_archs()),
     )

@@ -11,12 +11,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-KNOBS = ("FASTRNN_BUILD_EXT", "FASTRNN_BUILD_CUDA", "FASTRNN_CUDA_ARCHS", "MAX_JOBS", "CXX")
+KNOBS = (
+    "FASTRNN_BUILD_EXT",
+    "FASTRNN_BUILD_CUDA",
+    "FASTRNN_CUDA_ARCHS",
+    "CUDA_HOME",
+    "MAX_JOBS",
+    "CXX",
+)
+NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 
 
 @pytest.fixture
 def project(tmp_path):
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in (
+        "setup.py",
+        "build_cuda.py",
+        "pyproject.toml",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+    ):
         shutil.copy(ROOT / name, tmp_path)
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     for name in ("csrc", "fastrnn"):
@@ -40,8 +55,13 @@ def run_setup(project, *arguments, **variables):
     [
         ("FASTRNN_BUILD_EXT", "yes", "must be one of 0, 1, require, got 'yes'."),
         ("FASTRNN_BUILD_CUDA", "on", "must be one of 0, 1, auto, got 'on'."),
-        ("FASTRNN_BUILD_CUDA", "1", "=1 cannot be met, this version has no CUDA kernels; use 0"),
-        ("FASTRNN_CUDA_ARCHS", "80", " cannot be met, this version has no CUDA kernels; unset it."),
+        (
+            "FASTRNN_CUDA_ARCHS",
+            "8.0",
+            "must be compute capabilities from 8.0 on without their dots",
+        ),
+        ("FASTRNN_CUDA_ARCHS", "80,90", "as '80;90', got '80,90'."),
+        ("FASTRNN_CUDA_ARCHS", "75;80", "as '80;90', got '75;80'."),
         ("MAX_JOBS", "0", "must be a positive whole number, got '0'."),
         ("MAX_JOBS", "many", "must be a positive whole number, got 'many'."),
     ],
@@ -86,10 +106,12 @@ def failing(request, project):
 
 def test_failing_build_is_an_error_where_required(failing):
     project, variables, reason = failing
-    result = run_setup(project, "build_ext", FASTRNN_BUILD_EXT="require", **variables)
+    required = {"FASTRNN_BUILD_EXT": "require"}
+    result = run_setup(project, "build_ext", **required, **NO_CUDA, **variables)
     assert result.returncode == 1
     last_line = result.stderr.splitlines()[-1]
     assert last_line.startswith(f"fastrnn: fastrnn._C could not be built ({reason}")
+    assert "FASTRNN_BUILD_EXT=require forbids the fallback." in last_line
     assert "Traceback" not in result.stderr
 
 
@@ -97,9 +119,10 @@ def test_failing_build_leaves_the_fallback_and_no_older_extension(failing):
     project, variables, reason = failing
     older = project / "fastrnn" / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
     older.touch()
-    result = run_setup(project, "build_ext", "--inplace", **variables)
+    result = run_setup(project, "build_ext", "--inplace", **NO_CUDA, **variables)
     assert result.returncode == 0
     assert reason in result.stderr
+    assert "CUDA" not in result.stderr
     assert "installing the slower pure-PyTorch fallback" in result.stderr
     assert not older.exists()
 
@@ -111,6 +134,6 @@ def test_source_distribution_holds_all_sources(project):
     with tarfile.open(archive) as opened:
         held = {str(Path(*Path(name).parts[1:])) for name in opened.getnames()}
     sources = [path for path in (project / "csrc").rglob("*") if path.is_file()]
-    assert {path.suffix for path in sources} >= {".cpp", ".h", ".inl"}
+    assert {path.suffix for path in sources} >= {".cpp", ".h", ".inl", ".cu", ".cuh"}
     wanted = {str(path.relative_to(project)) for path in sources}
-    assert wanted | {"setup.py", "pyproject.toml", "LICENSE"} <= held
+    assert wanted | {"setup.py", "build_cuda.py", "pyproject.toml", "LICENSE"} <= held
