@@ -1,6 +1,9 @@
 """How build_cuda finds nvcc, chooses architectures and compiles what changed; with a false nvcc."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,6 +195,20 @@ def test_without_nvcc_one_quiet_line(broken):
         "fastrnn: building for the CPU only, see FASTRNN_BUILD_CUDA in setup.py." in result.stdout
     )
     assert "CUDA" not in result.stderr
+
+
+def test_build_by_pip_finds_this_part_of_the_build(broken):
+    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    environment = os.environ | {"CUDA_HOME": "/nonexistent", "FASTRNN_BUILD_EXT": "1"}
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", build],
+        cwd=broken,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "building for the CPU only" in result.stdout, result.stderr
+    assert "Error compiling objects" in result.stderr
 
 
 @pytest.mark.parametrize(
