@@ -143,7 +143,10 @@ def test_gate_stops_a_kernel_that_should_not_pass(tmp_path, planted):
 
 def instructions(name):
     """Returns (kernel, machine code) of an object, where there are NVIDIA's disassemblers."""
-    cuobjdump, nvdisasm = build_cuda.find("cuobjdump"), build_cuda.find("nvdisasm")
+    cuobjdump, nvdisasm = (
+        build_cuda.find(name) or build_cuda.find(name, {"PATH": os.environ["PATH"]})
+        for name in ("cuobjdump", "nvdisasm")
+    )
     if cuobjdump is None or nvdisasm is None:
         pytest.skip("no cuobjdump and nvdisasm, which pip has as nvidia-cuda-{cuobjdump,nvdisasm}")
     path = os.pathsep.join([str(Path(nvdisasm).parent), os.environ["PATH"]])
