@@ -115,7 +115,8 @@ def takes(mode: str, input: Tensor, states: tuple[Any, ...], weights: list[Any])
             return False
         weights = weights[:2]
     return ops.is_transformed() or (
-        ops.has_kernel(input, *states, *weights)
+        input.is_cpu  # on CUDA torch has fused cells itself
+        and ops.has_kernel(input, *states, *weights)
         and pays(mode, 1 if len(shape) == 1 else shape[0], weight_ih, weight_hh)
     )
 

@@ -5,7 +5,7 @@ The module is any `torch.nn.RNNBase`, of fastrnn or of torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,11 +31,11 @@ def takes(
     return (
         input.size(time_dim) > 0
         and _are_all_there(module, weights)
-        and _are_like(input, weights)
-        and _are_like(input, states)
+        and ops.are_like(input, weights)
+        and ops.are_like(input, states)
         and all(state.dim() == input.dim() for state in states)
         # Another layer than ours was chosen, and runs wherever it can.
-        and (layer is not ops.layer or ops.is_best_for(input))
+        and (layer is not ops.layer or ops.is_best_for(input, module.proj_size > 0))
         and not is_traced()
         # ONNX has no operator with projections.
         and not (module.proj_size and onnx.is_exporting())
@@ -49,13 +49,11 @@ def runs_at_once(
 
     Written for speed: this is the path of small models that are called step by step.
     """
-    if torch.is_grad_enabled() or not isinstance(input, Tensor) or input.dim() != 3:
-        return False
-    if module.proj_size:
+    if not isinstance(input, Tensor) or input.dim() != 3 or not wants_one_op(module, input):
         return False
     shape = input.shape
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
-    if steps == 0 or shape[2] != module.input_size or drops(module):
+    if steps == 0 or shape[2] != module.input_size:
         return False
     if states:
         layers = module.num_layers * (2 if module.bidirectional else 1)
@@ -64,6 +62,11 @@ def runs_at_once(
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
     return has_kernel(module, input, states, weights) and not onnx.is_exporting()
+
+
+def wants_one_op(module: nn.RNNBase, input: Tensor) -> bool:
+    """Whether `ops.inference` is for a call of these options, if there is a kernel at all."""
+    return not (torch.is_grad_enabled() or module.proj_size or not input.is_cpu or drops(module))
 
 
 def states_in(hx: Any, mode: str) -> tuple[Any, ...] | None:
@@ -88,7 +91,7 @@ def has_kernel(
             return False
     return (
         _are_all_there(module, weights)
-        and ops.has_kernel(input, *states, *weights)
+        and ops.has_kernel(input, *states, *weights, projects=module.proj_size > 0)
         and not is_traced()
     )
 
@@ -97,18 +100,6 @@ def _are_all_there(module: nn.RNNBase, weights: list[Any]) -> bool:
     """Whether there are as many weights as the module's options say."""
     layers = module.num_layers * (2 if module.bidirectional else 1)
     return len(weights) == layers * ((4 if module.bias else 2) + (module.proj_size > 0))
-
-
-def _are_like(input: Tensor, others: Sequence[Any]) -> bool:
-    """Whether all are tensors of the dtype and device of `input`."""
-    dtype, on_cpu = input.dtype, input.is_cpu
-    for other in others:
-        if not isinstance(other, Tensor) or other.dtype is not dtype:
-            return False
-        # To ask for the device costs ten times as much.
-        if not other.is_cpu if on_cpu else other.device != input.device:
-            return False
-    return True
 
 
 def autocast(

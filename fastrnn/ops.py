@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastrnn import _extension, _fakes, exported, reference
+from fastrnn import _extension, _fakes, devices, exported, reference
 
 HALVES = (torch.bfloat16, torch.float16)
 """What the kernels store as itself and compute in float32."""
@@ -73,10 +73,12 @@ def _exported(*args: Any) -> Any:
 def _layer(*args: Any) -> Any:
     """What `layer` does in a running program. A third result is there for the LSTM alone."""
     *tensors, batch_sizes, mode, reverse = args
-    if batch_sizes is None and not has_kernel(*(t for t in tensors if t is not None)):
+    input, _, cx, _, weight_hh, _, _, weight_hr = tensors
+    if batch_sizes is None and not has_kernel(
+        *(t for t in tensors if t is not None), projects=weight_hr is not None
+    ):
         results = reference.layer(*_reference_arguments(mode, tensors, reverse))
         return [result for result in results if result is not None]
-    input, _, cx, _, weight_hh, _, _, weight_hr = tensors
     if weight_hr is not None and input.dtype in HALVES:
         wide = (None if t is None else t.float() for t in tensors)
         return [result.to(input.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
@@ -149,22 +151,37 @@ def inference(
     return output, h_n, c_n if mode == "LSTM" else None
 
 
-def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
-    """Whether the kernels can run `input` with the other tensors of the call, all being there."""
-    if not _has_kernel(input) or is_transformed():
-        return False
-    dtype = input.dtype
-    return all(tensor is not None and tensor.dtype is dtype and tensor.is_cpu for tensor in others)
+def has_kernel(input: Tensor, *others: Tensor | None, projects: bool = False) -> bool:
+    """Whether the kernels can run `input` with the other tensors of the call, all being there.
+
+    Args:
+        input: whose dtype and device count.
+        others: which must have the same.
+        projects: whether one of them is `weight_hr`. Default: False.
+    """
+    return _has_kernel(input, projects) and not is_transformed() and are_like(input, others)
 
 
-def is_best_for(input: Tensor) -> bool:
+def are_like(input: Tensor, others: Sequence[Any]) -> bool:
+    """Whether all are tensors of the dtype and device of `input`."""
+    dtype, on_cpu = input.dtype, input.is_cpu
+    for other in others:
+        if not isinstance(other, Tensor) or other.dtype is not dtype:
+            return False
+        # To ask for the device costs ten times as much.
+        if not other.is_cpu if on_cpu else other.device != input.device:
+            return False
+    return True
+
+
+def is_best_for(input: Tensor, projects: bool = False) -> bool:
     """Whether `layer` is the path to take for `input`, rather than torch's own RNN functions.
 
     It is when a kernel runs it; when there are no kernels at all, so that the reference gives the
     same behaviour everywhere; and under function transforms and forward-mode differentiation, which
     torch's own functions support in part only. Otherwise torch's are faster than the reference.
     """
-    return not _extension.loaded or _has_kernel(input) or is_transformed()
+    return not _extension.loaded or _has_kernel(input, projects) or is_transformed()
 
 
 def rounds_products() -> bool:
@@ -193,11 +210,17 @@ def _may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> b
     if len(shape) == 2:  # packed: more than one row
         return False
     steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
-    return batch == 1 and steps > 1 and rounds_products()
+    return batch == 1 and steps > 1 and input.is_cpu and rounds_products()
 
 
-def _has_kernel(tensor: Tensor) -> bool:
-    return _extension.loaded and tensor.is_cpu and tensor.dtype in KERNEL_DTYPES
+def _has_kernel(tensor: Tensor, projects: bool) -> bool:
+    if not _extension.loaded or tensor.dtype not in KERNEL_DTYPES:
+        return False
+    if tensor.is_cpu:
+        return True
+    if not tensor.is_cuda or projects:
+        return False
+    return devices.cuda_refusal(tensor.get_device()) is None
 
 
 def is_transformed() -> bool:
@@ -305,7 +328,8 @@ def _packed_reference(
     batch = hx.size(0)
     steps = int((batch_sizes > 0).sum())
     valid = torch.arange(batch) < batch_sizes[:steps].unsqueeze(1)
-    places = valid.flatten().nonzero().squeeze(1)
+    places = valid.flatten().nonzero().squeeze(1).to(packed.device)
+    valid = valid.to(packed.device)
     padded = packed.new_zeros(steps * batch, packed.size(1))
     padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, -1)
     padded_tensors = (padded, hx, *others)

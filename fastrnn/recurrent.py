@@ -165,7 +165,7 @@ def _run_packed(
     output: bool,
 ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
     """From `packed (rows, I)` to `(rows, D*H)`, or None, and the last states, by kernels."""
-    if not torch.is_grad_enabled() and not dispatch.drops(module) and not module.proj_size:
+    if dispatch.wants_one_op(module, packed):
         return _infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
