@@ -21,11 +21,13 @@ PADDINGS = ("right", "left")
 class Order(NamedTuple):
     """How the rows of a padded array come in a packed one.
 
+    As in a `PackedSequence`, the indices are on the device of the rows.
+
     Attributes:
         sorted_indices: `(B,)`, the rows' indices, longest first.
         unsorted_indices: `(B,)`, where each row is among them.
-        batch_sizes: `(T,)`, how many rows there are at each step; zeros at the end where no row
-            has `T` steps.
+        batch_sizes: `(T,)`, on the CPU, how many rows there are at each step; zeros at the end
+            where no row has `T` steps.
     """
 
     sorted_indices: Tensor
@@ -90,14 +92,18 @@ def valid(lengths: Tensor, padding: str, steps: int) -> Tensor:
     return times >= steps - lengths if padding == "left" else times < lengths
 
 
-def sort(lengths: Tensor, steps: int) -> Order:
-    """How rows of such lengths, as `check` returns them, are packed.
+def sort(lengths: Tensor, steps: int, device: torch.device) -> Order:
+    """How rows of such lengths, as `check` returns them, are packed on a device.
 
     Example:
-        >>> sort(torch.tensor([1, 3, 0]), steps=4).batch_sizes
+        >>> sort(torch.tensor([1, 3, 0]), steps=4, device=torch.device("cpu")).batch_sizes
         tensor([2, 1, 1, 0])
     """
-    return Order(*torch.ops.fastrnn._sort_lengths.default(lengths, steps))
+    order = Order(*torch.ops.fastrnn._sort_lengths.default(lengths, steps))
+    if device.type == "cpu":
+        return order
+    indices = torch.stack(order[:2]).to(device, non_blocking=True)
+    return Order(indices[0], indices[1], order.batch_sizes)
 
 
 def pack(input: Tensor, order: Order, padding: str) -> Tensor:
@@ -161,6 +167,47 @@ def _saved(ctx: Any) -> tuple[Any, ...]:
     return (*ctx.saved_tensors, *ctx.flags)
 
 
+def pack_by_index(
+    input: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool, trim: bool
+) -> Tensor:
+    """The op `_pack` on any device, by ordinary functions of torch.
+
+    Nothing waits for the device: what has to be known beforehand is read of `batch_sizes`.
+    """
+    steps, batch, features = input.shape
+    places = _places(sorted_indices, batch_sizes, left)
+    rows = input.reshape(steps * batch, features).index_select(0, places)
+    if trim or len(rows) == steps * batch:
+        return rows
+    return torch.nn.functional.pad(rows, (0, 0, 0, steps * batch - len(rows)))
+
+
+def unpack_by_index(
+    packed: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool
+) -> Tensor:
+    """The op `_unpack` on any device, by ordinary functions of torch."""
+    steps, batch, features = len(batch_sizes), len(sorted_indices), packed.shape[1]
+    places = _places(sorted_indices, batch_sizes, left)
+    padded = packed.new_zeros(steps * batch, features)
+    # No two rows have the same place, so the order of writing does not matter.
+    padded.index_copy_(0, places, packed[: len(places)])
+    return padded.view(steps, batch, features)
+
+
+def _places(sorted_indices: Tensor, batch_sizes: Tensor, left: bool) -> Tensor:
+    """Where each row of a packed array is among the `T * B` of a padded one."""
+    device, steps, batch = sorted_indices.device, len(batch_sizes), len(sorted_indices)
+    rows = torch.arange(int(batch_sizes.sum()), device=device)
+    both = torch.stack([batch_sizes, batch_sizes.cumsum(0)]).to(device, non_blocking=True)
+    sizes, ends = both.unbind(0)
+    times = torch.searchsorted(ends, rows, right=True)
+    ranks = rows - (ends - sizes)[times]
+    if left:
+        lengths = (torch.arange(batch, device=device) < sizes.unsqueeze(1)).sum(0)
+        times = times + steps - lengths[ranks]
+    return times * batch + sorted_indices[ranks]
+
+
 def _fake_sort_lengths(lengths: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(lengths), torch.empty_like(lengths), lengths.new_empty(steps)
 
@@ -182,6 +229,8 @@ if _extension.loaded:
     torch.library.register_fake("fastrnn::_sort_lengths", _fake_sort_lengths)
     torch.library.register_fake("fastrnn::_pack", _fake_pack)
     torch.library.register_fake("fastrnn::_unpack", _fake_unpack)
+    torch.library.impl("fastrnn::_pack", "cuda", pack_by_index)
+    torch.library.impl("fastrnn::_unpack", "cuda", unpack_by_index)
     order = "Tensor sorted_indices, Tensor batch_sizes, bool left, bool trim"
     exported.define(f"pack(Tensor input, {order}) -> Tensor", _Pack.apply)
     exported.define(f"unpack(Tensor packed, {order}) -> Tensor", _Unpack.apply)

@@ -81,7 +81,7 @@ def run_layers(
 def _rolled(input: Tensor, shifts: Tensor) -> Tensor:
     """`torch.roll` of each row of `(T, B, features)` by its own number of steps, from 0 to `T`."""
     steps = input.shape[0]
-    times = torch.arange(steps).unsqueeze(1) - shifts
+    times = torch.arange(steps, device=shifts.device).unsqueeze(1) - shifts
     times = torch.where(times < 0, times + steps, times)  # ONNX has no % by a size
     return input.gather(0, times.unsqueeze(2).expand_as(input))
 

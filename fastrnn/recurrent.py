@@ -138,9 +138,10 @@ def _forward_lengths(
         states = tuple(input.new_zeros(count, batch, size) for size in _state_sizes(module))
     result: Tensor | None
     if onnx.is_exporting() and not module.proj_size:
+        lengths = lengths.to(input.device)
         result, states = onnx.run_layers(module, input, states, weights, lengths, padding)
     elif layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
-        order = ragged.sort(lengths, steps)
+        order = ragged.sort(lengths, steps, input.device)
         packed = ragged.pack(input, order, padding)
         states = _permuted(states, order.sorted_indices)
         result, states = _run_packed(module, packed, states, weights, order.batch_sizes, output)
