@@ -38,7 +38,7 @@ class Explanation:
         module: the module, as it prints itself.
         path: "kernels", "torch" (torch's own functions) or "reference" (`fastrnn.reference`).
         reason: why that path.
-        layers: the plan of each layer; empty when the path is not "kernels".
+        layers: the plan of each layer; empty when the path is not "kernels", and on CUDA.
     """
 
     module: str
@@ -206,36 +206,49 @@ def _use(name: str, module: nn.Module, path: paths.Path, calls: int | None = Non
 
 
 def _layers(module: nn.RNNBase, input: Tensor) -> tuple[LayerPlan, ...]:
-    from fastrnn import _C
+    if not input.is_cpu:
+        return ()
+    return tuple(
+        LayerPlan(layer, shape, *_plan(module, shape, input))
+        for layer, shape in enumerate(_shapes(module, input))
+    )
 
+
+def _shapes(module: nn.RNNBase, input: Tensor) -> list[tuple[int, int, int, int]]:
+    """`(T, B, I, H)` of each layer."""
     time, batch = (1, 0) if module.batch_first else (0, 1)
     T, B = (input.shape[time], input.shape[batch]) if input.dim() == 3 else (input.shape[0], 1)
+    between = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
+    inputs = [module.input_size] + [between] * (module.num_layers - 1)
+    return [(T, B, features, module.hidden_size) for features in inputs]
+
+
+def _plan(
+    module: nn.RNNBase, shape: tuple[int, int, int, int], input: Tensor
+) -> tuple[str, tuple[str, ...]]:
+    """The regime and the reasons of a layer on the CPU."""
+    from fastrnn import _C
+
     machine = _C.machine()
-    directions = 2 if module.bidirectional else 1
     weights: list[Any] = module._flat_weights
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *weights))
     short = input.dtype is torch.bfloat16 or (
         input.dtype is torch.float32 and not gradients and ops.rounds_products()
     )
-    plans = []
-    for layer in range(module.num_layers):
-        features = module.proj_size or module.hidden_size
-        inputs = module.input_size if layer == 0 else features * directions
-        shape = (T, B, inputs, module.hidden_size)
-        size = max(input.element_size(), 4)  # halves are computed in float32
-        mode = reference.MODES.index(module.mode)
-        plan = _C.plan(
-            mode, *shape, element_bytes=size, bfloat16_weights=short, features=features, **machine
-        )
-        regime, reasons = _describe(plan, machine, shape, input.dtype)
-        if module.proj_size:
-            reasons += ("a product after each step projects h",)
-        if not gradients and not plan["single_step"]:
-            reasons += (
-                "packed weights are kept from call to call while their bytes stay the same",
-            )
-        plans.append(LayerPlan(layer, shape, regime, reasons))
-    return tuple(plans)
+    plan = _C.plan(
+        reference.MODES.index(module.mode),
+        *shape,
+        element_bytes=max(input.element_size(), 4),  # halves are computed in float32
+        bfloat16_weights=short,
+        features=module.proj_size or module.hidden_size,
+        **machine,
+    )
+    regime, reasons = _describe(plan, machine, shape, input.dtype)
+    if module.proj_size:
+        reasons += ("a product after each step projects h",)
+    if not gradients and not plan["single_step"]:
+        reasons += ("packed weights are kept from call to call while their bytes stay the same",)
+    return regime, reasons
 
 
 def _describe(

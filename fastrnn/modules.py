@@ -42,8 +42,8 @@ class _Recurrent(StandIn, nn.RNNBase):
             lengths: steps of each row, a tensor of integers `(B,)` in any order and on any device;
                 zeros are allowed. `torch.nn` has no such argument. Steps beyond a row's length
                 give zeros in the output, cost no work and get no gradient; a row's last states are
-                those of its last step, where the reverse direction begins. Default: None, all rows
-                have all steps.
+                those of its last step, where the reverse direction begins. A call waits for
+                lengths that are on a GPU, to read them. Default: None, all rows have all steps.
             padding: with `lengths`, whether rows are padded on the "right", behind their last
                 step, or on the "left", before their first, as Keras pads. Default: "right".
             output: False where the last states are all that is wanted: without gradients the
@@ -79,10 +79,11 @@ class RNN(_Recurrent):
     errors are those of `torch.nn.RNN`. Deliberate difference: as with `torch.nn.LSTM`, the output
     must not be changed in place before backward, which raises RuntimeError then.
 
-    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU, and on CUDA where they are
+    compiled for the GPU; the last two are computed in float32 and rounded where they are stored.
+    Under autocast the results have its dtype. Other devices and tracing go through torch's own
+    code. Where the kernels are not built, `fastrnn.reference` runs in their place, for every device
+    and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -149,10 +150,11 @@ class GRU(_Recurrent):
     `torch.nn.LSTM`, the output must not be changed in place before backward, which raises
     RuntimeError then.
 
-    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU, and on CUDA where they are
+    compiled for the GPU; the last two are computed in float32 and rounded where they are stored.
+    Under autocast the results have its dtype. Other devices and tracing go through torch's own
+    code. Where the kernels are not built, `fastrnn.reference` runs in their place, for every device
+    and dtype.
 
     Args:
         input_size: features `I` of the input.
@@ -209,10 +211,11 @@ class LSTM(_Recurrent):
     Parameters, their names and first values, `state_dict`, results and errors are those of
     `torch.nn.LSTM`.
 
-    The kernels run float32, float64, bfloat16 and float16 on the CPU; the last two are computed in
-    float32 and rounded where they are stored. Under autocast the results have its dtype. Other
-    devices and tracing go through torch's own code. Where the kernels are not built,
-    `fastrnn.reference` runs in their place, for every device and dtype.
+    The kernels run float32, float64, bfloat16 and float16 on the CPU, and on CUDA where they are
+    compiled for the GPU; the last two are computed in float32 and rounded where they are stored.
+    Under autocast the results have its dtype. Other devices, tracing, and `proj_size` on CUDA
+    go through torch's own code. Where the kernels are not built, `fastrnn.reference` runs in their
+    place, for every device and dtype.
 
     Args:
         input_size: features `I` of the input.

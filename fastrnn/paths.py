@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import _extension, cells, convert, dispatch, ops
+from fastrnn import _extension, cells, convert, devices, dispatch, ops
 
 
 class Path(NamedTuple):
@@ -61,7 +61,7 @@ def _of_sequence(module: nn.RNNBase, input: Any) -> Path:
         return Path("reference", "a subclass chose its own way to run a layer")
     if isinstance(input, PackedSequence):
         if dispatch.has_kernel(module, input.data, (), weights):
-            return Path("kernels", f"they run packed {dtype_name(input.data.dtype)} on the CPU")
+            return Path("kernels", f"they run packed {_kind(input.data)}")
         return Path("torch", _why_torch(module, input.data, weights[0]))
     if not dispatch.takes(module, input, (), weights, layer):
         return Path("torch", _why_torch(module, input, weights[0]))
@@ -78,7 +78,8 @@ def _of_cell(cell: nn.RNNCellBase, input: Any) -> Path:
         return _ours(input, there)
     if torch._C._is_any_autocast_enabled():
         return Path("torch", "its own cells know what autocast casts")
-    if isinstance(input, Tensor) and ops.has_kernel(input, *there) and not dispatch.is_traced():
+    on_cpu = isinstance(input, Tensor) and input.is_cpu
+    if on_cpu and ops.has_kernel(input, *there) and not dispatch.is_traced():
         rows = input.shape[0] if input.dim() == 2 else 1
         if mode is not None and not cells.pays(mode, rows, weights[0], weights[1]):
             return Path("torch", f"its own cell is faster for {_calls(rows)}")
@@ -92,7 +93,7 @@ def _calls(rows: int) -> str:
 
 def _ours(input: Tensor, weights: list[Any]) -> Path:
     if ops.has_kernel(input, *weights):
-        return Path("kernels", f"they run {dtype_name(input.dtype)} on the CPU")
+        return Path("kernels", f"they run {_kind(input)}")
     if not _extension.loaded:
         return Path("reference", f"the kernels are not loaded: {_extension.reason}")
     return Path("reference", "a function transform is active")
@@ -110,7 +111,22 @@ def _why_torch(module: nn.Module, input: Any, weight: Any) -> str:
         return "torch decides about this input, or refuses it"
     if not _extension.loaded:
         return f"the kernels are not loaded: {_extension.reason}"
-    return f"there is no kernel for {dtype_name(input.dtype)} on {input.device.type}"
+    if input.is_cuda:
+        refused = devices.cuda_refusal(input.get_device())
+        if refused is not None:
+            return refused
+        if isinstance(module, nn.RNNCellBase):
+            return "its own cells run single steps on CUDA"
+        if module.proj_size:
+            return "the kernels for CUDA have no projections"
+    return f"there is no kernel for {_kind(input)}"
+
+
+def _kind(tensor: Tensor) -> str:
+    """The dtype and the device, in words."""
+    device = tensor.device.type
+    where = {"cpu": "the CPU", "cuda": "CUDA"}.get(device, device)
+    return f"{dtype_name(tensor.dtype)} on {where}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
