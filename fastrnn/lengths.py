@@ -177,27 +177,28 @@ def pack_by_index(
     steps, batch, features = input.shape
     places = _places(sorted_indices, batch_sizes, left)
     rows = input.reshape(steps * batch, features).index_select(0, places)
-    if trim or len(rows) == steps * batch:
+    if trim:
         return rows
-    return torch.nn.functional.pad(rows, (0, 0, 0, steps * batch - len(rows)))
+    return torch.nn.functional.pad(rows, (0, 0, 0, steps * batch - rows.shape[0]))
 
 
 def unpack_by_index(
     packed: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool
 ) -> Tensor:
     """The op `_unpack` on any device, by ordinary functions of torch."""
-    steps, batch, features = len(batch_sizes), len(sorted_indices), packed.shape[1]
+    steps, batch, features = batch_sizes.shape[0], sorted_indices.shape[0], packed.shape[1]
     places = _places(sorted_indices, batch_sizes, left)
     padded = packed.new_zeros(steps * batch, features)
     # No two rows have the same place, so the order of writing does not matter.
-    padded.index_copy_(0, places, packed[: len(places)])
+    padded.index_copy_(0, places, packed[: places.shape[0]])
     return padded.view(steps, batch, features)
 
 
 def _places(sorted_indices: Tensor, batch_sizes: Tensor, left: bool) -> Tensor:
     """Where each row of a packed array is among the `T * B` of a padded one."""
-    device, steps, batch = sorted_indices.device, len(batch_sizes), len(sorted_indices)
-    rows = torch.arange(int(batch_sizes.sum()), device=device)
+    device = sorted_indices.device
+    steps, batch = batch_sizes.shape[0], sorted_indices.shape[0]
+    rows = torch.arange(batch_sizes.sum().item(), device=device)
     both = torch.stack([batch_sizes, batch_sizes.cumsum(0)]).to(device, non_blocking=True)
     sizes, ends = both.unbind(0)
     times = torch.searchsorted(ends, rows, right=True)
