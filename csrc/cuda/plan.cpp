@@ -67,7 +67,6 @@ std::optional<Plan> fitted(const Problem& problem, const DeviceLimits& device, S
   Plan plan = {scope, lanes, rows, units};
   plan.row_blocks = up(problem.B, rows) / rows;
   plan.unit_blocks = up(problem.H, units) / units;
-  if (plan.warps() > kMaxWarps) return std::nullopt;
   if (scope == Scope::kBlock && plan.unit_blocks > 1) return std::nullopt;
   if (scope == Scope::kGrid && plan.row_blocks * plan.unit_blocks > device.multiprocessors) {
     return std::nullopt;
@@ -111,14 +110,15 @@ void check(const Problem& problem, const DeviceLimits& device) {
 
 Plan make_plan(const Problem& problem, const DeviceLimits& device) {
   check(problem, device);
+  const int warps = max_warps(problem.element_bytes);
   std::optional<Plan> best;
   for (const Scope scope : {Scope::kBlock, Scope::kGrid, Scope::kLaunch}) {
     for (const Lanes lanes : {Lanes::kTile, Lanes::kDepth}) {
       const TileSize tile = tile_size(lanes);
       const int64_t row_tiles = up(problem.B, tile.rows) / tile.rows;
       const int64_t unit_tiles = up(problem.H, tile.units) / tile.units;
-      for (int across = 1; across <= kMaxWarps && across <= unit_tiles; ++across) {
-        for (int down = 1; down * across <= kMaxWarps && down < 2 * row_tiles; down *= 2) {
+      for (int across = 1; across <= warps && across <= unit_tiles; ++across) {
+        for (int down = 1; down * across <= warps && down < 2 * row_tiles; down *= 2) {
           const auto plan =
               fitted(problem, device, scope, lanes, down * tile.rows, across * tile.units);
           if (plan && (!best || plan->step_cycles < best->step_cycles)) best = plan;

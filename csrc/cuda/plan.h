@@ -28,7 +28,11 @@ constexpr TileSize tile_size(Lanes lanes) {
   return lanes == Lanes::kTile ? TileSize{16, 8} : TileSize{2, 2};
 }
 
-constexpr int kMaxWarps = 16;  // of a block; leaves each thread 128 registers
+// Warps of a block, no more than leave each thread the registers that its sums and operands need:
+// 255, 168, 128 for elements of 8, 4, 2 bytes.
+constexpr int max_warps(int64_t element_bytes) {
+  return element_bytes == 8 ? 8 : element_bytes == 4 ? 12 : 16;
+}
 
 struct DeviceLimits {
   int multiprocessors;

@@ -171,7 +171,7 @@ struct BlockOfRows {
 };
 
 template <class Pass, class LanesOf>
-__global__ void __launch_bounds__(32 * kMaxWarps, 1)
+__global__ void __launch_bounds__(32 * max_warps(sizeof(typename Pass::Element)), 1)
     recurrence(const __grid_constant__ Pass pass, const __grid_constant__ Tiling tiling,
                const int64_t begin, const int64_t end) {
   FASTRNN_SHARED(shared);
