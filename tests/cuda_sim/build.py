@@ -48,6 +48,8 @@ KINDS = {
     # Shared libraries: an error ends the launch.
     "plain": Kind(("-O2",), ("-O2",)),
     "preempt": Kind(("-O2", "-fsanitize-coverage=trace-pc"), ("-O2",)),
+    # As "plain" is on CPUs that fiber.cpp has no assembly for.
+    "portable": Kind(("-O2",), ("-O2", "-DCUDA_SIM_UCONTEXT")),
     # Programs: an error ends them. ThreadSanitizer must not see the runtime, which is hardware.
     "asan": Kind(
         (*ASAN, "-fno-omit-frame-pointer"),
@@ -140,10 +142,10 @@ def build(
     how = KINDS[kind]
     root = ROOT if mutation is None else mutated(mutation)
     runtime = sorted(str(path.relative_to(ROOT)) for path in (ROOT / HERE).glob("runtime/*.cpp"))
-    jobs = [(source, (*how.kernels, *flags)) for source in sources]
-    jobs += [(source, how.runtime) for source in runtime]
+    jobs = [(root, source, (*how.kernels, *flags)) for source in sources]
+    jobs += [(ROOT, source, how.runtime) for source in runtime]
     with ThreadPoolExecutor(COMPILERS) as pool:
-        objects = list(pool.map(lambda job: compiled(root, *job), jobs))
+        objects = list(pool.map(lambda job: compiled(*job), jobs))
     # Calls of the CUDA runtime are the simulator's even in a process that has NVIDIA's loaded.
     shape = [] if how.is_program else ["-shared", "-Wl,-Bsymbolic"]
     command = [*compiler(), *shape, *how.link, *map(str, objects), *link]
@@ -157,7 +159,7 @@ def compiled(root: Path, source: str, flags: tuple[str, ...]) -> Path:
     command = [*compiler(), "-std=c++20", "-g", "-fPIC", "-Wno-unknown-pragmas"]
     command += [f"-I{root / HERE}", f"-isystem{cuda_include()}", f"-ffile-prefix-map={root}/="]
     command += [*flags, "-xc++", str(root / source)]
-    preprocessed = called([*command, "-E"]).replace(str(root), "")
+    preprocessed = called([*command, "-E", "-fno-working-directory"]).replace(str(root), "")
     key = hashed(*(part.replace(str(root), "") for part in command), preprocessed)
     return kept("objects", Path(source).stem, ".o", [*command, "-c"], key)
 

@@ -181,7 +181,11 @@ uint64_t together(uint64_t blocks, [[maybe_unused]] uint64_t threads) {
 
 void draw_priorities(Block& block) {
   if (grid.ready.schedule() != Schedule::kUnfair) return;
-  for (Warp& warp : block.warps) warp.priority = grid.ready.random();
+  // Half the time the block as a whole comes early or late, else each warp by itself.
+  const uint32_t of_block = grid.ready.random(), by_itself = of_block % 2 ? ~0u : 0xffff;
+  for (Warp& warp : block.warps) {
+    warp.priority = (of_block & ~by_itself) | (grid.ready.random() & by_itself);
+  }
 }
 
 void report(const char* what, const Location& where) {
