@@ -13,7 +13,6 @@
 extern "C" {
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* tag);
 void __tsan_release(void* tag);
@@ -66,29 +65,39 @@ struct Host {
 };
 
 Host host;
-std::vector<char*> free_stacks;
-
-char* take_stack() {
+// What a fiber leaves for the next one. ThreadSanitizer takes milliseconds to make its part.
+struct Kept {
   char* stack;
-  if (free_stacks.empty()) {
+  void* tsan;
+};
+std::vector<Kept> kept;
+
+Kept take() {
+  Kept taken;
+  if (kept.empty()) {
     void* memory = mmap(nullptr, kGuard + kStack, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, kGuard, PROT_NONE)) abort();
-    stack = static_cast<char*>(memory) + kGuard;
+    taken = {static_cast<char*>(memory) + kGuard, nullptr};
+#if defined(CUDA_SIM_TSAN)
+    taken.tsan = __tsan_create_fiber(0);
+#endif
   } else {
-    stack = free_stacks.back();
-    free_stacks.pop_back();
+    taken = kept.back();
+    kept.pop_back();
   }
 #if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(stack, kStack);
+  __asan_unpoison_memory_region(taken.stack, kStack);
 #endif
-  return stack;
+  return taken;
 }
 
 }  // namespace
 
 void Fiber::start(void (*entry)()) {
-  stack_ = take_stack();
+  const Kept taken = take();
+  stack_ = taken.stack;
+  tsan_ = taken.tsan;
   // Tops of stacks at the same place of every page would all share a few lines of the cache.
   static unsigned colour = 0;
   const size_t offset = colour++ % 61 * 192;
@@ -104,17 +113,9 @@ void Fiber::start(void (*entry)()) {
   for (int i = 0; i < 6; ++i) *--top = nullptr;  // registers
   stack_pointer_ = top;
 #endif
-#if defined(CUDA_SIM_TSAN)
-  tsan_ = __tsan_create_fiber(0);
-#endif
 }
 
-void Fiber::drop() {
-  free_stacks.push_back(stack_);
-#if defined(CUDA_SIM_TSAN)
-  __tsan_destroy_fiber(tsan_);
-#endif
-}
+void Fiber::drop() { kept.push_back({stack_, tsan_}); }
 
 void Fiber::resume() {
 #if defined(__SANITIZE_ADDRESS__)

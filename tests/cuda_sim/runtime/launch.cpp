@@ -27,6 +27,7 @@ std::string message;
 
 constexpr size_t kGuard = 64;  // bytes behind a block's shared memory that nobody writes
 constexpr unsigned char kGuardByte = 0xfe;
+[[maybe_unused]] constexpr unsigned long kTsanThreads = 4096;  // each takes it a megabyte
 
 uint64_t volume(dim3 size) { return uint64_t(size.x) * size.y * size.z; }
 
@@ -44,6 +45,13 @@ cudaError_t refuse(const cudaLaunchConfig_t& config, const void* kernel, bool co
                      "a grid of " + std::to_string(blocks) + " blocks of " +
                          std::to_string(threads) + " threads: 1 to 1024 threads, 1 or more blocks");
   }
+#if defined(CUDA_SIM_TSAN)
+  if (threads * blocks > kTsanThreads) {
+    fprintf(stderr, "cuda_sim: ThreadSanitizer has no room for %lu threads, only for %lu\n",
+            static_cast<unsigned long>(threads * blocks), kTsanThreads);
+    _Exit(3);
+  }
+#endif
   const int allowed = device.shared_allowed(kernel);
   if (config.dynamicSmemBytes > static_cast<size_t>(allowed)) {
     return set_error(cudaErrorInvalidValue,
@@ -169,7 +177,7 @@ std::vector<uint64_t> order_of_blocks(uint64_t count) {
 
 // How many blocks of a launch run at once. ThreadSanitizer gets all of them: blocks that ran one
 // after the other would share stacks, and have races only in these.
-uint64_t together(uint64_t blocks, [[maybe_unused]] uint64_t threads) {
+uint64_t together(uint64_t blocks) {
 #if defined(CUDA_SIM_TSAN)
   return blocks;
 #else
@@ -251,7 +259,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
   grid.arguments = arguments;
   const uint64_t blocks = volume(config.gridDim);
   const std::vector<uint64_t> order = order_of_blocks(blocks);
-  const uint64_t at_once = together(blocks, volume(config.blockDim));
+  const uint64_t at_once = together(blocks);
   read_only.begin_launch();
   for (uint64_t i = 0; i < blocks && !grid.failed; i += at_once) {
     run_together(&order[i], std::min(at_once, blocks - i), config);
