@@ -7,10 +7,10 @@ import ctypes
 import numpy as np
 import pytest
 
-from tests.cuda_sim import build
-from tests.cuda_sim.fixtures import library
-from tests.cuda_sim.fixtures.library import LAUNCH_FAILURE, SUCCESS, call
-from tests.cuda_sim.simulator import SCHEDULES, Simulator
+from . import build
+from .fixtures import library
+from .fixtures.library import LAUNCH_FAILURE, SUCCESS, call
+from .simulator import SCHEDULES, Simulator
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.cuda_sim import build
-from tests.cuda_sim.fixtures import library
+from . import build
+from .fixtures import library
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 

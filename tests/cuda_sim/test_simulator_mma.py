@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cuda_sim import build
-from tests.cuda_sim.fixtures import library
+from . import build
+from .fixtures import library
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
