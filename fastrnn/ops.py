@@ -327,7 +327,8 @@ def _packed_reference(
     packed, hx, *others = tensors
     batch = hx.size(0)
     steps = int((batch_sizes > 0).sum())
-    valid = torch.arange(batch) < batch_sizes[:steps].unsqueeze(1)
+    ranks = torch.arange(batch, device=batch_sizes.device)
+    valid = ranks < batch_sizes[:steps].unsqueeze(1)
     places = valid.flatten().nonzero().squeeze(1).to(packed.device)
     valid = valid.to(packed.device)
     padded = packed.new_zeros(steps * batch, packed.size(1))

@@ -123,8 +123,9 @@ def _like(states: list[Tensor], hx: Any) -> Any:
 
 def _weights(result: Tensor) -> Tensor:
     """Different for each element, so that no two mistakes cancel; the same in every call."""
-    generator = torch.Generator().manual_seed(result.numel())
-    return torch.randn(result.shape, generator=generator, dtype=torch.float64).to(result.dtype)
+    generator = torch.Generator("cpu").manual_seed(result.numel())
+    weights = torch.randn(result.shape, generator=generator, dtype=torch.float64, device="cpu")
+    return weights.to(result)
 
 
 class OpCalls(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -36,3 +37,31 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _C.set_cpu_isa(request.param)
     yield request.param
     _C.set_cpu_isa(before)
+
+
+_NO_GPU = "there is no GPU"
+
+# Marked, so that nothing is set up for a test that is skipped.
+_CUDA = pytest.param(
+    "cuda",
+    marks=pytest.mark.skipif(
+        not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+        reason=_NO_GPU,
+    ),
+)
+
+
+@pytest.fixture(params=["cpu", _CUDA])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test on the CPU and on a GPU: new tensors and modules are made there.
+
+    Without a GPU the second is skipped, and fails where FAIL_WITHOUT_CUDA is 1.
+    """
+    if request.param == "cpu":
+        yield "cpu"
+        return
+    if not torch.cuda.is_available():
+        pytest.fail(_NO_GPU)
+    # cuDNN rounds factors to TF32 otherwise, and is what results are compared with.
+    with torch.device("cuda"), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield "cuda"

@@ -34,7 +34,7 @@ class Stack(nn.Module):
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_checkpointing(mode, reentrant):
+def test_checkpointing(mode, reentrant, device):
     """Dropout falls on the same elements the second time."""
     plain, checkpointed = Stack(mode, None), Stack(mode, reentrant)
     checkpointed.load_state_dict(plain.state_dict())
@@ -96,7 +96,7 @@ def test_all_that_is_saved_can_be_seen(mode):
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled:UserWarning")
 @pytest.mark.parametrize("mode", MODES)
-def test_anomaly_mode(mode):
+def test_anomaly_mode(mode, device):
     module = build(fastrnn, mode, 4, 6, **LAYOUT)
     arguments = (torch.randn(5, 3, 4), make_states(module, 3))
     expected = evaluate(module, *arguments)
@@ -106,7 +106,7 @@ def test_anomaly_mode(mode):
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled:UserWarning")
 @pytest.mark.filterwarnings("ignore:Error detected in:UserWarning")
-def test_anomaly_mode_names_the_layer_that_made_a_nan():
+def test_anomaly_mode_names_the_layer_that_made_a_nan(device):
     module = fastrnn.GRU(4, 6)
     input = torch.randn(5, 3, 4)
     input[2, 1, 0] = float("nan")
@@ -117,7 +117,7 @@ def test_anomaly_mode_names_the_layer_that_made_a_nan():
         module(input)[0].sum().backward()
 
 
-def test_a_graph_is_used_twice():
+def test_a_graph_is_used_twice(device):
     module = fastrnn.LSTM(4, 6, **LAYOUT)
     input = torch.randn(5, 3, 4, requires_grad=True)
     loss = module(input)[0].square().sum()
@@ -130,7 +130,7 @@ def test_a_graph_is_used_twice():
         loss.backward()
 
 
-def test_a_changed_weight_is_refused_by_backward():
+def test_a_changed_weight_is_refused_by_backward(device):
     module = fastrnn.GRU(4, 6)
     output, _ = module(torch.randn(5, 3, 4))
     with torch.no_grad():

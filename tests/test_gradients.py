@@ -36,7 +36,7 @@ def function_of(module: Any, with_states: bool) -> tuple[Any, list[torch.Tensor]
 @pytest.mark.parametrize("with_states", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-def test_one_layer(mode, bias, with_states, isa):
+def test_one_layer(mode, bias, with_states, isa, device):
     module = build(fastrnn, mode, 2, 3, bias=bias, dtype=torch.float64)
     call, point = function_of(module, with_states)
     assert gradcheck(call, point)

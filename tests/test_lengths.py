@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
 from cases import MODES, build, make_states, pair
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tolerances import assert_matches, distance
 from torch import Tensor, nn
@@ -26,11 +27,9 @@ def results(call: Any, tensors: list[Tensor], module: Any) -> list[Tensor]:
     tensors = [tensor.detach().requires_grad_() for tensor in tensors]
     output, finals = call(*tensors)
     found = [output, *(finals if isinstance(finals, tuple) else (finals,))]
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (r * torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r.dtype)).sum()
-        for r in found
-    )
+    generator = torch.Generator("cpu").manual_seed(1)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64, device="cpu")
+    loss = sum((r * draw(r.shape).to(r)).sum() for r in found)
     by = [*tensors, *module.parameters()]
     gradients = torch.autograd.grad(loss, by, materialize_grads=True)
     return [r.detach() for r in (*found, *gradients)]
@@ -73,8 +72,10 @@ def row_by_row(module: Any, lengths: Tensor, padding: str = "right") -> Any:
     return call
 
 
+# One setting of the device is as good for all examples as a new one for each.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_each_row_is_computed_as_if_it_were_alone(data):
+def test_each_row_is_computed_as_if_it_were_alone(device, data):
     torch.manual_seed(0)
     draw = data.draw
     ours, theirs = pair(
@@ -104,7 +105,7 @@ def test_each_row_is_computed_as_if_it_were_alone(data):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [(8, 6), (40, 33), (5, 64)])
 @pytest.mark.parametrize("mode", MODES)
-def test_dtypes_and_instruction_sets(mode, size, dtype, isa):
+def test_dtypes_and_instruction_sets(mode, size, dtype, isa, device):
     ours, theirs = pair(mode, *size, bidirectional=True)
     ours, theirs = ours.to(dtype), theirs.double()
     theirs.load_state_dict(ours.state_dict())
@@ -120,7 +121,9 @@ def test_dtypes_and_instruction_sets(mode, size, dtype, isa):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
-def test_packed_sequence_equals_torch(mode, num_layers, batch_first, enforce_sorted, monkeypatch):
+def test_packed_sequence_equals_torch(
+    mode, num_layers, batch_first, enforce_sorted, monkeypatch, device
+):
     ours, theirs = pair(mode, 5, 6, num_layers, batch_first=batch_first, bidirectional=True)
     monkeypatch.setattr(type(ours)._stock, "forward", None)  # ours must do without
     lengths = LENGTHS[LENGTHS > 0]
@@ -150,7 +153,7 @@ def test_packed_sequence_equals_torch(mode, num_layers, batch_first, enforce_sor
     assert_matches(without_states[0].data, expected[0].data.detach())
 
 
-def test_lengths_equal_a_packed_sequence_bit_for_bit():
+def test_lengths_equal_a_packed_sequence_bit_for_bit(device):
     module = fastrnn.LSTM(5, 6, 2, bidirectional=True)
     input, lengths = torch.randn(STEPS, BATCH, 5), LENGTHS.clamp(1)
     output, finals = module(input, lengths=lengths)
@@ -177,7 +180,7 @@ def test_bits_depend_on_neither_threads_nor_the_rest_of_the_batch(mode):
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("padding", ragged.PADDINGS)
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_beside_the_rows_does_not_matter(mode, padding, kernels, monkeypatch):
+def test_what_is_beside_the_rows_does_not_matter(mode, padding, kernels, monkeypatch, device):
     module = build(fastrnn, mode, 5, 6, 2)
     if not kernels:
         monkeypatch.setattr(type(module), "_layer", staticmethod(reference.layer))
@@ -194,7 +197,7 @@ def test_what_is_beside_the_rows_does_not_matter(mode, padding, kernels, monkeyp
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_row_has_a_step(mode):
+def test_no_row_has_a_step(mode, device):
     module = build(fastrnn, mode, 5, 6, 2, bidirectional=True)
     input, hx = torch.randn(3, 2, 5, requires_grad=True), make_states(module, 2)
     lengths = torch.zeros(2, dtype=torch.int64)
@@ -208,7 +211,7 @@ def test_no_row_has_a_step(mode):
     assert empty.shape == (3, 0, 12)
 
 
-def test_work_follows_the_lengths(monkeypatch):
+def test_work_follows_the_lengths(monkeypatch, device):
     rows = []
     original = fastrnn.ops.layer
 
@@ -222,7 +225,7 @@ def test_work_follows_the_lengths(monkeypatch):
     assert rows == [int(LENGTHS.sum())] * 2
 
 
-def test_dropout_between_layers_is_that_of_a_packed_sequence():
+def test_dropout_between_layers_is_that_of_a_packed_sequence(device):
     module = fastrnn.GRU(5, 6, 2, dropout=0.5)
     input, lengths = torch.randn(STEPS, BATCH, 5), LENGTHS.clamp(1)
     torch.manual_seed(3)
@@ -233,7 +236,7 @@ def test_dropout_between_layers_is_that_of_a_packed_sequence():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
-def test_any_integers_will_do(dtype):
+def test_any_integers_will_do(dtype, device):
     module, input = fastrnn.RNN(5, 6), torch.randn(STEPS, BATCH, 5)
     expected, _ = module(input, lengths=LENGTHS)
     actual, _ = module(input, lengths=LENGTHS.to(dtype).repeat_interleave(2)[::2])
@@ -324,7 +327,7 @@ def test_compiles_to_one_graph():
 # torch says once that it has no fast path for projections.
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 @pytest.mark.parametrize("padding", ragged.PADDINGS)
-def test_projections(padding):
+def test_projections(padding, device):
     ours, theirs = pair("LSTM", 5, 6, 2, proj_size=3, bidirectional=True)
     tensors = [torch.randn(STEPS, BATCH, 5), *flat(make_states(theirs, BATCH))]
     assert_matches(

@@ -26,6 +26,10 @@ STYLES = {
 }
 
 
+# Torch's own modules on a GPU, of weights that were replaced.
+pytestmark = pytest.mark.filterwarnings("ignore:RNN module weights are not part of:UserWarning")
+
+
 @pytest.fixture
 def kernel_calls(monkeypatch) -> list[str]:
     """The modes of the calls that went to `ops.layer`, rather than to torch's own code."""
@@ -46,7 +50,7 @@ def kernel_calls(monkeypatch) -> list[str]:
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("mode", MODES)
-def test_equal_to_torch(mode, num_layers, bidirectional, batch_first, isa, kernel_calls):
+def test_equal_to_torch(mode, num_layers, bidirectional, batch_first, isa, kernel_calls, device):
     ours, theirs = pair(
         mode, 5, 9, num_layers, bidirectional=bidirectional, batch_first=batch_first
     )
@@ -61,7 +65,7 @@ def test_equal_to_torch(mode, num_layers, bidirectional, batch_first, isa, kerne
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("mode", MODES)
-def test_strides_of_the_input(mode, style, batch, features, isa):
+def test_strides_of_the_input(mode, style, batch, features, isa, device):
     ours, theirs = pair(mode, features, 6)
     input = STYLES[style](torch.randn(4, batch, features))
     assert_matches(evaluate(ours, input), evaluate(theirs, input))
@@ -83,7 +87,7 @@ def test_strides_of_states_and_weights(mode):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 5), (1, 1, 5)])
 @pytest.mark.parametrize("mode", MODES)
-def test_strides_of_the_results(mode, shape, batch_first):
+def test_strides_of_the_results(mode, shape, batch_first, device):
     for bidirectional in (False, True):
         ours, theirs = pair(mode, 5, 6, 2, batch_first=batch_first, bidirectional=bidirectional)
         input = torch.randn(shape)
@@ -96,7 +100,7 @@ def test_strides_of_the_results(mode, shape, batch_first):
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
-def test_results_share_no_memory(mode, num_layers, grad):
+def test_results_share_no_memory(mode, num_layers, grad, device):
     module = build(fastrnn, mode, 5, 6, num_layers)
     input = torch.randn(1, 1, 5)
     hx = make_states(module, 1)
@@ -111,7 +115,7 @@ def test_results_share_no_memory(mode, num_layers, grad):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_states_may_be_changed_in_place_before_backward(mode):
+def test_states_may_be_changed_in_place_before_backward(mode, device):
     module = build(fastrnn, mode, 5, 6)
     output, finals = module(torch.randn(4, 3, 5))
     for final in finals if mode == "LSTM" else [finals]:
@@ -121,7 +125,7 @@ def test_states_may_be_changed_in_place_before_backward(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_output_changed_in_place_is_found_in_backward(mode):
+def test_output_changed_in_place_is_found_in_backward(mode, device):
     """Backward needs the output, as in torch.nn.LSTM: an error, never a wrong gradient."""
     output, _ = build(fastrnn, mode, 5, 6)(torch.randn(4, 3, 5))
     output += 1
@@ -144,7 +148,7 @@ def test_dropout_draws_and_results_as_torch(mode):
 
 
 @pytest.mark.parametrize("dropout", [0.25, 1.0])
-def test_dropout_zeroes_its_share(dropout):
+def test_dropout_zeroes_its_share(dropout, device):
     """With identity weights, the second layer shows what dropout left of the first."""
     module = fastrnn.RNN(8, 8, 2, nonlinearity="relu", bias=False, dropout=dropout)
     with torch.no_grad():
@@ -201,7 +205,7 @@ def test_construction(name, args, kwargs):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_copies_are_equal_and_apart(mode):
+def test_copies_are_equal_and_apart(mode, device):
     module = build(fastrnn, mode, 5, 6, 2)
     input = torch.randn(4, 3, 5)
     expected = evaluate(module, input)
@@ -215,7 +219,7 @@ def test_copies_are_equal_and_apart(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_weights_are_read_at_every_call(mode):
+def test_weights_are_read_at_every_call(mode, device):
     ours, theirs = pair(mode, 5, 6)
     input = torch.randn(4, 3, 5)
     fresh = torch.randn_like(ours.weight_hh_l0)
@@ -246,7 +250,7 @@ def test_weights_are_read_at_every_call(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_functional_call_and_parametrized_weights(mode):
+def test_functional_call_and_parametrized_weights(mode, device):
     ours, theirs = pair(mode, 5, 6)
     input = torch.randn(4, 3, 5)
     swapped = {name: torch.randn_like(p) for name, p in ours.named_parameters()}
@@ -280,13 +284,13 @@ def test_a_subclass_can_choose_the_reference():
     assert calls == ["GRU", "GRU"]
 
 
-def test_lstm_states_may_be_a_list():
+def test_lstm_states_may_be_a_list(device):
     ours, theirs = pair("LSTM", 5, 6)
     input, hx = torch.randn(4, 3, 5), make_states(nn.LSTM(5, 6), 3)
     assert_matches(evaluate(ours, input, list(hx)), evaluate(theirs, input, list(hx)))
 
 
-def test_keyword_arguments():
+def test_keyword_arguments(device):
     ours, theirs = pair("GRU", 5, 6)
     input, hx = torch.randn(4, 3, 5), torch.randn(1, 3, 6)
     assert_matches(ours(input=input, hx=hx), theirs(input=input, hx=hx))
