@@ -14,6 +14,7 @@ import torch
 from cases import LAYOUTS, MODES, OpCalls, build
 from tolerances import TOLERANCES
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils.rnn import PackedSequence
@@ -221,3 +222,36 @@ def test_export(mode, grad):
         if getattr(node.target, "namespace", None) == "fastrnn"
     ]
     assert ops == ["layer" if grad else "_layer_forward"] * 4
+
+
+# Tracing an autograd.Function, dynamo makes an instance of it, against torch's own advice.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+# torch's own import of inductor.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
+def test_compile_makes_one_graph(mode, grad, with_lengths, monkeypatch):
+    # The compiler asks the GPU for its streams and random numbers.
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
+    torch.compiler.reset()
+    backend = CompileCounterWithBackend("eager")
+    module = make(mode, **LAYOUTS["both"])
+    options = {"lengths": torch.tensor([4, 0, 2])} if with_lengths else {}
+    with torch.set_grad_enabled(grad):
+        compiled = torch.compile(module, fullgraph=True, backend=backend)
+        output, _ = compiled(make_input(module), **options)
+    assert output.device == GPU
+    (graph,) = backend.graphs
+    found = [
+        node.target._opname
+        for part in graph.modules()
+        for node in getattr(part, "graph", torch.fx.Graph()).nodes
+        if getattr(node.target, "namespace", None) == "fastrnn"
+    ]
+    layers = ["_layer_forward", "_layer_backward"] if grad else ["_layer_forward"]
+    assert [name for name in found if "layer" in name] == layers * 4
+    assert ("_pack" in found) == with_lengths
