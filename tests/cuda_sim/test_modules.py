@@ -43,7 +43,7 @@ def test_packed_sequences(mode, family, monkeypatch):
 
 @MODE
 def test_lengths(mode, monkeypatch):
-    ours, theirs = pair(mode, 3, 9, bidirectional=True)
+    ours, _ = pair(mode, 3, 9, bidirectional=True)
     x, lengths = torch.randn(6, 4, 3), torch.tensor([3, 6, 0, 4])
 
     def padded(module: Any, input: Any) -> Any:

