@@ -134,6 +134,6 @@ def test_source_distribution_holds_all_sources(project):
     with tarfile.open(archive) as opened:
         held = {str(Path(*Path(name).parts[1:])) for name in opened.getnames()}
     sources = [path for path in (project / "csrc").rglob("*") if path.is_file()]
-    assert {path.suffix for path in sources} >= {".cpp", ".h", ".inl", ".cu", ".cuh"}
+    assert {path.suffix for path in sources} >= {".cpp", ".h", ".inl", ".cu", ".cuh", ".json"}
     wanted = {str(path.relative_to(project)) for path in sources}
     assert wanted | {"setup.py", "build_cuda.py", "pyproject.toml", "LICENSE"} <= held

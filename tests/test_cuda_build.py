@@ -142,7 +142,7 @@ def test_gate_stops_a_kernel_that_should_not_pass(tmp_path, planted):
 
 
 def instructions(name):
-    """Returns (kernel, machine code) of an object, where there are NVIDIA's disassemblers."""
+    """Returns (kernel, machine code of the oldest GPU), where there are NVIDIA's disassemblers."""
     cuobjdump, nvdisasm = (
         build_cuda.find(name) or build_cuda.find(name, {"PATH": os.environ["PATH"]})
         for name in ("cuobjdump", "nvdisasm")
@@ -150,7 +150,8 @@ def instructions(name):
     if cuobjdump is None or nvdisasm is None:
         pytest.skip("no cuobjdump and nvdisasm, which pip has as nvidia-cuda-{cuobjdump,nvdisasm}")
     path = os.pathsep.join([str(Path(nvdisasm).parent), os.environ["PATH"]])
-    command = [cuobjdump, "-sass", str(cuda_budget.ROOT / build_cuda.OBJECTS / f"{name}.o")]
+    objects = cuda_budget.ROOT / build_cuda.OBJECTS
+    command = [cuobjdump, "-sass", "-arch", f"sm_{ARCHS[0]}", str(objects / f"{name}.o")]
     told = subprocess.run(
         command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True
     ).stdout
@@ -163,7 +164,7 @@ def instructions(name):
 @pytest.mark.parametrize("name", ["kernels_half", "kernels_bfloat16", "kernels_float"])
 def test_machine_code(name):
     kernels = instructions(name)
-    assert len(kernels) > 10 * len(ARCHS)
+    assert len(kernels) > 10
     for kernel, code in kernels:
         assert re.findall(r"\b(?:LDL|STL|DADD|DMUL|DFMA)\b.*", code) == [], kernel
         if kernel.startswith("recurrence"):
