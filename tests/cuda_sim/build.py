@@ -91,6 +91,16 @@ class BuildError(RuntimeError):
     """A compiler's or linker's refusal, with what it wrote."""
 
 
+# The last two are those of the pip packages nvidia-cuda-crt and nvidia-cuda-cccl.
+HEADERS = (
+    "cuda_runtime_api.h",
+    "cuda_fp16.h",
+    "cuda_bf16.h",
+    "crt/host_defines.h",
+    "nv/target",
+)
+
+
 @cache
 def cuda_include() -> Path | None:
     """The folder of NVIDIA's headers: CUDA_HOME's, /usr/local/cuda's, or that of a pip package."""
@@ -99,8 +109,7 @@ def cuda_include() -> Path | None:
     homes = [Path(os.environ["CUDA_HOME"])] if "CUDA_HOME" in os.environ else []
     folders = [home / "include" for home in (*homes, Path("/usr/local/cuda"))]
     folders += [found for package in packages for found in sorted(package.glob("*/include"))]
-    wanted = ("cuda_runtime_api.h", "cuda_fp16.h", "cuda_bf16.h")
-    return next((f for f in folders if all((f / name).exists() for name in wanted)), None)
+    return next((f for f in folders if all((f / name).exists() for name in HEADERS)), None)
 
 
 def missing() -> str | None:
@@ -110,7 +119,8 @@ def missing() -> str | None:
     if cuda_include() is None:
         return (
             "NVIDIA's headers are in none of CUDA_HOME/include, /usr/local/cuda/include and the "
-            "pip packages (pip install nvidia-cuda-runtime)"
+            "pip packages (pip install nvidia-cuda-runtime nvidia-cuda-crt "
+            "nvidia-cuda-cccl, of one version of CUDA)"
         )
     return None
 

@@ -62,8 +62,9 @@ def test_shared_memory_is_declared_by_the_macro_alone():
 
 def test_headers_are_looked_for_in_cuda_home_first(monkeypatch, tmp_path):
     include = tmp_path / "include"
-    include.mkdir()
-    for name in ("cuda_runtime_api.h", "cuda_fp16.h", "cuda_bf16.h"):
+    (include / "crt").mkdir(parents=True)
+    (include / "nv").mkdir()
+    for name in build.HEADERS:
         (include / name).touch()
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert build.cuda_include.__wrapped__() == include
@@ -73,6 +74,6 @@ def test_headers_are_looked_for_in_cuda_home_first(monkeypatch, tmp_path):
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(build, "cuda_include", lambda: None)
-    assert "pip install nvidia-cuda-runtime" in build.missing()
+    assert "pip install nvidia-cuda-runtime nvidia-cuda-crt" in build.missing()
     monkeypatch.setenv("CXX", "no-such-compiler -m64")
     assert "'no-such-compiler'" in build.missing()
