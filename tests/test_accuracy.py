@@ -23,6 +23,7 @@ SHAPES = [
     (50, 8, 64, 100),
     (60, 1, 20, 40),
     (1, 3, 20, 40),
+    (1, 70, 20, 43),
     *((20, 5, 6, hidden) for hidden in (1, 7, 8, 9, 16, 17, 31, 33)),
 ]
 
@@ -100,7 +101,9 @@ def same_bits(first: Evaluation, second: Evaluation) -> bool:
 
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
-@pytest.mark.parametrize("shape", [(20, 64, 16, 32), (5, 3, 20, 300), (30, 1, 20, 200)])
+@pytest.mark.parametrize(
+    "shape", [(20, 64, 16, 32), (5, 3, 20, 300), (30, 1, 20, 200), (1, 70, 20, 300)]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype, isa):
     steps, batch, inputs, hidden = shape
@@ -114,7 +117,9 @@ def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype,
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(20, 37, 16, 8), (10, 37, 16, 48), (4, 37, 20, 300)])
+@pytest.mark.parametrize(
+    "shape", [(20, 37, 16, 8), (10, 37, 16, 48), (4, 37, 20, 300), (1, 37, 20, 43)]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_does_not_depend_on_its_batch(mode, shape, dtype, isa):
     steps, batch, inputs, hidden = shape

@@ -9,50 +9,105 @@ namespace {
 // acc[r][n] += elementwise products of a's row r and weights[n].
 template <int M, int N, class T>
 FASTRNN_INLINE void accumulate_rows(Vec<T> (&acc)[M][N], const T* a, int64_t a_stride,
-                                    const T* (&weights)[N], int64_t K) {
+                                    const T* const (&weights)[N], int64_t K) {
   typedef Vec<T> V;
-  for (int64_t k = 0; k < K; k += V::kWidth) {
+  const auto add = [&](int64_t k, int64_t n) __attribute__((always_inline)) {
     V rows[M];
 #pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) rows[r] = load(a + r * a_stride + k, K - k);
+    for (int r = 0; r < M; ++r) rows[r] = load(a + r * a_stride + k, n);
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) {
-      V w = load(weights[n] + k, K - k);
+    for (int i = 0; i < N; ++i) {
+      V w = load(weights[i] + k, n);
       pin_raw(w.raw);
 #pragma GCC unroll 16
-      for (int r = 0; r < M; ++r) acc[r][n] = fma(rows[r], w, acc[r][n]);
+      for (int r = 0; r < M; ++r) acc[r][i] = fma(rows[r], w, acc[r][i]);
     }
-  }
+  };
+  int64_t k = 0;
+  for (; k + V::kWidth <= K; k += V::kWidth) add(k, V::kWidth);
+  if (k < K) add(k, K - k);
 }
 
+// Products of rows by N rows of weights. A row of sums has a vector for each of G gates; those of
+// weights n go to gate n % G, lane n / G.
+template <class T, int N, int G>
+struct DotTile {
+  const T* a;
+  int64_t a_stride;
+  const T* (&weights)[N];
+  int64_t K;
+  T* sums;
+
+  template <int M>
+  FASTRNN_INLINE void run(int64_t row) const {
+    Vec<T> acc[M][N];
+    set_zero(acc);
+    accumulate_rows(acc, a + row * a_stride, a_stride, weights, K);
+    T* to = sums + row * G * Vec<T>::kWidth;
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) {
+        to[(r * G + n % G) * Vec<T>::kWidth + n / G] = sum_raw(acc[r][n].raw);
+      }
+    }
+  }
+};
+
+// The step of one block of units. Some rows at a time stay in the first-level cache while the
+// weights of the block pass, and each weight that is loaded multiplies all rows of a tile.
 template <class Cell, class T>
-struct SingleStepTile {
+struct SingleStepBlock {
   typedef Vec<T> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums;
   // Rows of the weights at a time: the gates of one unit, or of a cell with one gate four units,
   // where a block has as many.
   static constexpr int kFew = V::kWidth < 4 ? V::kWidth : 4;
   static constexpr int kUnits = G == 1 ? kFew : 1, N = G * kUnits;
+  static constexpr int kTileRows = tile_rows(N), kRows = 4 * kTileRows;
 
   ForwardTile<Cell, T, 1, 1> tile;
 
-  template <int M>
-  void run(int64_t row) const {
+  // Sums of the rows from `first` on: [row][gate][unit].
+  struct Finish {
+    const SingleStepBlock& block;
+    const T *hidden, *input;
+    int64_t first;
+
+    template <int M>
+    void run(int64_t row) const {
+      V sums[2][M][G];
+#pragma GCC unroll 16
+      for (int i = 0; i < M * G; ++i) {
+        const int64_t at = ((row - first) * G + i) * V::kWidth;
+        sums[0][i / G][i % G] = load(hidden + at);
+        sums[1][i / G][i % G] = load(input + at);
+      }
+      block.tile.template finish<0>(sums[0], sums[1], row);
+    }
+  };
+
+  void rows(int64_t row, int64_t end) const {
     const LayerForward<T>& layer = tile.layer;
-    V hidden[M][G], input[M][G];
-    product<0>(hidden, layer.hx + row * layer.shape.H, layer.shape.H, layer.weight_hh,
-               layer.shape.H);
-    product<(2 * G - S) % G>(input, layer.input.at(tile.now.t, row), layer.input.row_stride,
-                             layer.weight_ih, layer.shape.I);
-    tile.template finish<0>(hidden, input, row);
+    const auto [T_, B, I, H] = layer.shape;
+    alignas(kVectorBytes) T hidden[kRows * G * V::kWidth], input[kRows * G * V::kWidth];
+    for (int64_t next; row < end; row = next) {
+      next = end - row < kRows ? end : row + kRows;
+      product<0>(hidden, layer.hx + row * H, H, next - row, layer.weight_hh, H);
+      product<(2 * G - S) % G>(input, layer.input.at(tile.now.t, row), layer.input.row_stride,
+                               next - row, layer.weight_ih, I);
+      for_row_tiles<kTileRows>(row, next, Finish{*this, hidden, input, row});
+    }
   }
 
-  // sums[r][v]: gate (v + kFirst) % G of the block's units.
-  template <int kFirst, int M>
-  FASTRNN_INLINE void product(V (&sums)[M][G], const T* a, int64_t a_stride, const T* matrix,
+  // Gate g of the sums: (g + kFirst) % G of the matrix.
+  template <int kFirst>
+  FASTRNN_INLINE void product(T* sums, const T* a, int64_t a_stride, int64_t count, const T* matrix,
                               int64_t K) const {
     const int64_t H = tile.layer.shape.H, first = tile.block * V::kWidth;
-    T lanes[M][G][V::kWidth] = {};
+    if (first + V::kWidth > H) {
+      for (int64_t i = 0; i < count * G; ++i) store(sums + i * V::kWidth, V(T(0)));
+    }
     for (int64_t unit = 0; unit < V::kWidth && first + unit < H; unit += kUnits) {
       const T* weights[N];
 #pragma GCC unroll 16
@@ -60,19 +115,8 @@ struct SingleStepTile {
         const int64_t j = first + unit + n / G, gate = (n + kFirst) % G;
         weights[n] = matrix + (gate * H + (j < H ? j : H - 1)) * K;
       }
-      V acc[M][N];
-      set_zero(acc);
-      accumulate_rows(acc, a, a_stride, weights, K);
-#pragma GCC unroll 16
-      for (int r = 0; r < M; ++r) {
-#pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) lanes[r][n % G][unit + n / G] = sum_raw(acc[r][n].raw);
-      }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) {
-#pragma GCC unroll 16
-      for (int g = 0; g < G; ++g) sums[r][g] = load(lanes[r][g]);
+      const DotTile<T, N, G> tile{a, a_stride, weights, K, sums + unit};
+      for_row_tiles<kTileRows>(0, count, tile);
     }
   }
 };
@@ -83,8 +127,8 @@ void single_step(const LayerForward<T>& layer, const Part& part) {
   take_states<Cell>(layer, part);
   const int64_t rows = layer.timeline.rows(0), end = part.row_end < rows ? part.row_end : rows;
   for (int64_t unit = part.unit; unit < part.unit_end; unit += kWidth) {
-    const SingleStepTile<Cell, T> tile{{layer, {0, 0, -1, 0}, unit / kWidth}};
-    for_row_tiles<tile_rows(SingleStepTile<Cell, T>::N)>(part.row, end, tile);
+    const SingleStepBlock<Cell, T> block{{layer, {0, 0, -1, 0}, unit / kWidth}};
+    block.rows(part.row, end);
   }
   give_states(layer, part);
 }
