@@ -19,7 +19,7 @@ _RNN_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 
 # Where torch's matrix products outweigh what one op saves. Measured on one Zen 3 core, float32.
 _FEW_ROWS = 8
-_SMALL_WORK = 1 << 21
+_TRAINED_WORK = 1 << 25
 _ELMAN_UNITS = 256
 
 
@@ -128,9 +128,9 @@ def pays(mode: str, rows: int, weight_ih: Tensor, weight_hh: Tensor) -> bool:
     """
     if mode not in ("LSTM", "GRU"):
         return _elman_pays(weight_hh.shape[1]) and rows <= _FEW_ROWS
-    if rows <= _FEW_ROWS and not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return True
-    return rows * (weight_ih.numel() + weight_hh.numel()) <= _SMALL_WORK
+    return rows * (weight_ih.numel() + weight_hh.numel()) <= _TRAINED_WORK
 
 
 def _elman_pays(hidden: int) -> bool:
@@ -185,8 +185,8 @@ class RNNCell(_Cell):
     errors are those of `torch.nn.RNNCell`.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU. Torch's own code runs all
-    else: other devices, autocast, traces, many rows of large weights, and everything where the
-    kernels are not built.
+    else: other devices, autocast, traces, gradients, few units or more than a few rows, and
+    everything where the kernels are not built.
 
     Args:
         input_size: features `I` of the input.
@@ -246,8 +246,8 @@ class LSTMCell(_Cell):
     `torch.nn.LSTMCell`.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU. Torch's own code runs all
-    else: other devices, autocast, traces, many rows of large weights, and everything where the
-    kernels are not built.
+    else: other devices, autocast, traces, gradients of many rows of large weights, and everything
+    where the kernels are not built.
 
     Args:
         input_size: features `I` of the input.
@@ -298,8 +298,8 @@ class GRUCell(_Cell):
     `torch.nn.GRUCell`.
 
     The kernels run float32, float64, bfloat16 and float16 on the CPU. Torch's own code runs all
-    else: other devices, autocast, traces, many rows of large weights, and everything where the
-    kernels are not built.
+    else: other devices, autocast, traces, gradients of many rows of large weights, and everything
+    where the kernels are not built.
 
     Args:
         input_size: features `I` of the input.

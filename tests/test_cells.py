@@ -83,14 +83,18 @@ def test_kernels_run(name, grad, batch, isa, kernel_calls):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_what_torch_does_faster_is_torchs(name, kernel_calls):
-    cell = getattr(fastrnn, name)(512, 512)
+    cell, elman = getattr(fastrnn, name)(512, 512), name == "RNNCell"
     with torch.no_grad():
         cell(torch.randn(8, 512))
         assert len(kernel_calls) == 1
         cell(torch.randn(64, 512))
-        assert len(kernel_calls) == 1
+        assert len(kernel_calls) == (1 if elman else 2)
         getattr(fastrnn, name)(5, 6)(torch.randn(8, 5))
-    assert len(kernel_calls) == (1 if name == "RNNCell" else 2)
+    assert len(kernel_calls) == (1 if elman else 3)
+    cell(torch.randn(64, 512))
+    assert len(kernel_calls) == (1 if elman else 3)
+    cell(torch.randn(8, 512))
+    assert len(kernel_calls) == (1 if elman else 4)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
