@@ -13,6 +13,7 @@
 
 #include "cpu/machine.h"
 #include "cpu/plan.h"
+#include "cuda/plan.h"
 #include "layer.h"
 
 namespace fastrnn {
@@ -101,6 +102,29 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
   };
 }
 
+py::dict cuda_plan(int64_t mode, int element_bytes, bool backward, int64_t T, int64_t B, int64_t H,
+                   int multiprocessors, int shared_bytes, int compute_capability) {
+  if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
+  const cuda::Plan plan =
+      cuda::make_plan({static_cast<Mode>(mode), element_bytes, backward, T, B, H},
+                      {multiprocessors, shared_bytes, compute_capability});
+  const char* const scopes[] = {"block", "grid", "launch"};
+  const char* const lanes[] = {"tile", "depth"};
+  py::dict result;
+  result["scope"] = scopes[static_cast<int>(plan.scope)];
+  result["lanes"] = lanes[static_cast<int>(plan.lanes)];
+  result["rows"] = plan.rows;
+  result["units"] = plan.units;
+  result["warps"] = plan.warps();
+  result["depth_chunk"] = plan.depth_chunk;
+  result["row_blocks"] = plan.row_blocks;
+  result["unit_blocks"] = plan.unit_blocks;
+  result["shared_bytes"] = plan.shared_bytes;
+  result["step_cycles"] = plan.step_cycles;
+  result["reason"] = cuda::reason(plan);
+  return result;
+}
+
 std::map<std::string, int64_t> machine() {
   const Machine machine = current_machine();
   return {{"vector_bytes", machine.vector_bytes},
@@ -125,6 +149,10 @@ PYBIND11_MODULE(_C, m) {
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         py::arg("bfloat16_weights") = false, py::arg("features") = 0,
         "How a layer of this shape would be computed on such a machine.");
+  m.def("cuda_plan", &cuda_plan, py::arg("mode"), py::arg("element_bytes"), py::arg("backward"),
+        py::arg("T"), py::arg("B"), py::arg("H"), py::arg("multiprocessors"),
+        py::arg("shared_bytes"), py::arg("compute_capability"),
+        "How the recurrence of a layer would be spread over such a GPU; its cycles are modelled.");
   m.def("activation", &activation<float>, py::arg("name"), py::arg("x").noconvert(),
         "sigmoid or tanh by the vector code in use.");
   m.def("activation", &activation<double>, py::arg("name"), py::arg("x").noconvert());

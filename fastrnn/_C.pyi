@@ -1,4 +1,4 @@
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,17 @@ def plan(
     bfloat16_weights: bool = ...,
     features: int = ...,
 ) -> dict[str, int]: ...
+def cuda_plan(
+    mode: int,
+    element_bytes: int,
+    backward: bool,
+    T: int,
+    B: int,
+    H: int,
+    multiprocessors: int,
+    shared_bytes: int,
+    compute_capability: int,
+) -> dict[str, Any]: ...
 def activation(name: str, x: NDArray[_Float]) -> NDArray[_Float]: ...
 def widen_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]: ...
 def widen_float16(bits: NDArray[np.uint16]) -> NDArray[np.float32]: ...
