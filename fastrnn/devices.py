@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
@@ -39,6 +40,20 @@ def _cuda_refusal(index: int) -> str | None:
             f"this GPU is {_dotted(capability)}"
         )
     return None
+
+
+def cuda_limits(index: int) -> dict[str, int]:
+    """What the plans of the kernels depend on beside the shape, as `_C.cuda_plan` takes it.
+
+    Args:
+        index: of the GPU, as in `cuda:0`.
+    """
+    facts: Any = torch.cuda.get_device_properties(index)  # its stub lacks shared memory
+    return {
+        "multiprocessors": facts.multi_processor_count,
+        "shared_bytes": facts.shared_memory_per_block_optin,
+        "compute_capability": 10 * facts.major + facts.minor,
+    }
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from fastrnn import convert, dispatch, ops, paths, reference
+from fastrnn import convert, devices, dispatch, ops, paths, reference
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Explanation:
         module: the module, as it prints itself.
         path: "kernels", "torch" (torch's own functions) or "reference" (`fastrnn.reference`).
         reason: why that path.
-        layers: the plan of each layer; empty when the path is not "kernels", and on CUDA.
+        layers: the plan of each layer; empty when the path is not "kernels".
     """
 
     module: str
@@ -206,10 +206,9 @@ def _use(name: str, module: nn.Module, path: paths.Path, calls: int | None = Non
 
 
 def _layers(module: nn.RNNBase, input: Tensor) -> tuple[LayerPlan, ...]:
-    if not input.is_cpu:
-        return ()
+    plan = _cuda_plan if input.is_cuda else _plan
     return tuple(
-        LayerPlan(layer, shape, *_plan(module, shape, input))
+        LayerPlan(layer, shape, *plan(module, shape, input))
         for layer, shape in enumerate(_shapes(module, input))
     )
 
@@ -230,8 +229,7 @@ def _plan(
     from fastrnn import _C
 
     machine = _C.machine()
-    weights: list[Any] = module._flat_weights
-    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *weights))
+    gradients = _wants_gradients(module, input)
     short = input.dtype is torch.bfloat16 or (
         input.dtype is torch.float32 and not gradients and ops.rounds_products()
     )
@@ -249,6 +247,40 @@ def _plan(
     if not gradients and not plan["single_step"]:
         reasons += ("packed weights are kept from call to call while their bytes stay the same",)
     return regime, reasons
+
+
+def _wants_gradients(module: nn.RNNBase, input: Tensor) -> bool:
+    weights: list[Any] = module._flat_weights
+    return torch.is_grad_enabled() and any(t.requires_grad for t in (input, *weights))
+
+
+CUDA_REGIMES = {
+    "block": "blocks of rows run through all steps",
+    "grid": "blocks share the hidden units in one launch",
+    "launch": "a launch for each step",
+}
+
+
+def _cuda_plan(
+    module: nn.RNNBase, shape: tuple[int, int, int, int], input: Tensor
+) -> tuple[str, tuple[str, ...]]:
+    """The regime and the reasons of a layer on a GPU; its backward is planned by itself."""
+    from fastrnn import _C
+
+    T, B, _, H = shape  # noqa: N806
+    mode, size = reference.MODES.index(module.mode), input.element_size()
+    limits = devices.cuda_limits(input.get_device())
+    plans = {"forward": _C.cuda_plan(mode, size, False, T, B, H, **limits)}
+    if _wants_gradients(module, input):
+        plans["backward"] = _C.cuda_plan(mode, size, True, T, B, H, **limits)
+    reasons = ["the input product of all steps is one matrix product of torch's before them"]
+    for name, plan in plans.items():
+        blocks = plan["row_blocks"] * plan["unit_blocks"]
+        reasons.append(
+            f"{name}: {plan['reason']}; {blocks} blocks of {plan['rows']} rows x {plan['units']} "
+            f"units, {plan['warps']} warps and {plan['shared_bytes']} bytes of shared memory each"
+        )
+    return CUDA_REGIMES[plans["forward"]["scope"]], tuple(reasons)
 
 
 def _describe(

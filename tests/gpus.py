@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ def say_there_is(
     monkeypatch.setattr(_C, "cuda_archs", lambda: list(archs))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    facts = SimpleNamespace(
+        multi_processor_count=132,
+        shared_memory_per_block_optin=232448,
+        major=capability[0],
+        minor=capability[1],
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: facts)
     monkeypatch.setattr(devices, "_cuda_refusal", _cuda_refusal)
 
 

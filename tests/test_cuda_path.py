@@ -251,3 +251,28 @@ def test_cells_are_torchs(name, grad, on_gpu):
         assert calls.names() == []
         (use,) = fastrnn.explain(nn.Sequential(cell), input).uses
         assert (use.path, use.reason) == ("torch", "its own cells run single steps on CUDA")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "regime"),
+    [
+        (16, "blocks of rows run through all steps"),
+        (512, "blocks share the hidden units in one launch"),
+        (8192, "a launch for each step"),
+    ],
+)
+def test_explain_tells_the_plan_of_each_layer(hidden, regime, on_gpu):
+    with torch.device("meta"):  # for their shapes alone
+        module = fastrnn.GRU(5, hidden, 2, bidirectional=True)
+    input = torch.randn(7, 64, 5, device="meta")
+    explanation = fastrnn.explain(module, input)
+    assert explanation.path == "kernels"
+    assert [layer.shape for layer in explanation.layers] == [
+        (7, 64, 5, hidden), (7, 64, 2 * hidden, hidden)
+    ]  # fmt: skip
+    for layer in explanation.layers:
+        assert layer.regime == regime
+        assert [reason.split(": ")[0] for reason in layer.reasons[1:]] == ["forward", "backward"]
+    assert regime in str(explanation) and "modelled" in str(explanation)
+    with torch.no_grad():
+        assert "backward" not in str(fastrnn.explain(module, input))
