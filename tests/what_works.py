@@ -316,6 +316,32 @@ ROWS = (
         ),
     ),
     Row(
+        "CUDA tensors: the modules, all four dtypes, `PackedSequence`, autocast",
+        "yes, cuDNN",
+        "compiled and simulated, never run on a GPU",
+        (
+            "cuda_sim/test_parity.py::test_equals_reference",
+            "test_cuda_path.py::test_training",
+            "test_fake_cuda.py::test_modules_on_fake_tensors",
+        ),
+    ),
+    Row(
+        "... with `lengths=`",
+        "no",
+        "compiled and simulated, never run on a GPU",
+        ("cuda_sim/test_modules.py::test_lengths", "test_cuda_path.py::test_lengths"),
+    ),
+    Row(
+        "... `proj_size`, cells, GPUs older than the kernels",
+        "yes",
+        "torch's own code, and says why",
+        (
+            "test_cuda_path.py::test_projections_are_torchs",
+            "test_cuda_path.py::test_cells_are_torchs",
+            "test_cuda_path.py::test_a_gpu_without_kernels_runs_torchs_code",
+        ),
+    ),
+    Row(
         "Models of others: Resemblyzer, denoiser, Tacotron2, recurrent PPO, forecasting",
         "yes",
         "unchanged, after `accelerate`",
