@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks import cores, page, readme, report, tables
+from benchmarks import cores, gpu_check, page, readme, report, tables
 from benchmarks.cases import CELLS, DTYPES, QUICK_SHAPES, SHAPES, SUITES, Shape, all_cases, suite
 from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
 
@@ -54,7 +54,9 @@ def thread_count(text: str) -> int:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks", description="Time fastrnn's layers against torch.nn and others."
+        "python -m benchmarks",
+        description="Time fastrnn's layers against torch.nn and others.",
+        epilog="On a machine with a GPU: python -m benchmarks gpu-check, which has its own --help.",
     )
     several: dict[str, Any] = {"nargs": "+"}
     parser.add_argument("--cells", **several, choices=CELLS, default=CELLS)
@@ -181,7 +183,10 @@ def merge(results: dict[str, Any], threads: int, entries: Iterable[Mapping[str, 
 
 def main(argv: list[str] | None = None) -> None:
     """Does what the command line asks for."""
-    options = arguments(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["gpu-check"]:
+        sys.exit(gpu_check.main(words[1:]))
+    options = arguments(words)
     if options.readme:
         readme.split(readme.README.read_text(), TABLE)  # fails before the work, not after it
     if options.earlier:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 WARM_UP = 0.1  # part of the time budget
 PATIENCE = 30  # budgets after which few iterations must do
@@ -46,7 +47,8 @@ def interleave(
     budget_s: float,
     min_iterations: int,
     settle_s: float = 0,
-    clock: Callable[[], float] = time.perf_counter,
+    prepare: Callable[[str], object] = lambda name: None,
+    clock: Callable[[], Any] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, list[float]]:
     """Times all variants once per iteration, until the budget is spent.
@@ -63,7 +65,8 @@ def interleave(
         settle_s: seconds to sleep before each variant, and then to call it once untimed. With
             several threads the workers of the last variant still spin, and would take the core
             of a worker of the next.
-        clock: gives seconds.
+        prepare: called with a variant's name before each of its calls, untimed.
+        clock: gives moments, whose difference is seconds.
         sleep: waits so many seconds.
 
     Returns:
@@ -76,6 +79,7 @@ def interleave(
         start = clock()
         while True:
             for name in order:
+                prepare(name)
                 variants[name]()
             if clock() - start >= WARM_UP * budget_s:
                 break
@@ -89,7 +93,9 @@ def interleave(
             for name in order:
                 if settle_s:
                     sleep(settle_s)
+                    prepare(name)
                     variants[name]()
+                prepare(name)
                 before = clock()
                 variants[name]()
                 times[name].append(clock() - before)

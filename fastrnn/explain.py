@@ -267,7 +267,7 @@ def _cuda_plan(
     """The regime and the reasons of a layer on a GPU; its backward is planned by itself."""
     from fastrnn import _C
 
-    T, B, _, H = shape  # noqa: N806
+    T, B, _, H = shape
     mode, size = reference.MODES.index(module.mode), input.element_size()
     limits = devices.cuda_limits(input.get_device())
     plans = {"forward": _C.cuda_plan(mode, size, False, T, B, H, **limits)}
