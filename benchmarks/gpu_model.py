@@ -116,22 +116,33 @@ def step(
     staged_rows = {"block": 0, "grid": plan["rows"], "launch": plan["rows"]}[scope]
     if scope == "launch":
         staged_rows += products * plan["units"]
-    saved = {"RNN": 0, "LSTM": 5, "GRU": 4}[cell]
-    # Forward: input sums in, h and what backward needs out. Backward: the gradient of h, h and what
-    # forward kept in, the gradients of all sums out.
-    per_unit = 2 + saved + gates + (gates if backward and cell == "GRU" else 0)
     return Step(
         multiply_adds=shape.B * gates * shape.H * shape.H,
         done_multiply_adds=warps * tile_rows * tile_units * products * depth,
         shared_read_bytes=warps * (tile_rows + products * tile_units) * depth * element_bytes,
         staged_bytes=blocks * staged_rows * depth * element_bytes,
-        state_bytes=shape.B * shape.H * per_unit * element_bytes,
+        state_bytes=shape.B * shape.H * state_bytes(cell, element_bytes, backward),
         block_barriers=1 if scope == "block" else 2 * chunks,
         grid_barriers=int(scope == "grid"),
         launches=int(scope == "launch"),
         blocks_per_multiprocessor=occupancy(plan, element_bytes, device),
         us=plan["step_cycles"] / (1e3 * device.ghz),
     )
+
+
+def state_bytes(cell: str, element_bytes: int, backward: bool) -> int:
+    """What training reads and writes for each pair of row and unit beside the products."""
+    gates, sums = GATES[cell], {"RNN": 1, "LSTM": 4, "GRU": 4}[cell]
+    saved = {"RNN": 0, "LSTM": 5, "GRU": 4}[cell]
+    wide = 2 * max(element_bytes, 4)  # in and out, in the dtype that is computed in
+    if backward:
+        # The gradient of the output, what forward kept or else the output, the state before, and
+        # the gradients of all sums out.
+        elements = 1 + max(saved, 1) + (saved > 0) + sums
+        return elements * element_bytes + wide * (2 if cell == "LSTM" else 1)
+    # Input sums, GRU's state before, and out what is kept and the output; LSTM's c.
+    elements = gates + (cell == "GRU") + saved + 1
+    return elements * element_bytes + (wide if cell == "LSTM" else 0)
 
 
 def occupancy(plan: dict[str, Any], element_bytes: int, device: Device) -> int:

@@ -14,6 +14,11 @@ BATCHES = (1, 3, 32, 257)
 HIDDEN = (1, 8, 33, 100, 256, 1000, 4096)
 
 
+def padded(size):
+    """Bytes from row to row: 16 more than a multiple of all banks."""
+    return -(-size // 128) * 128 + 16
+
+
 def make(limits, mode=3, element_bytes=4, backward=False, T=100, B=32, H=256):
     return _C.cuda_plan(mode, element_bytes, backward, T, B, H, **limits)
 
@@ -39,6 +44,12 @@ def test_plans_fit_and_cover(device, mode, element_bytes, backward):
             assert (plan[blocks] - 1) * plan[size] < count <= plan[blocks] * plan[size], where
         depth, chunk = H * gates if backward else H, plan["depth_chunk"]
         assert chunk == depth or (64 <= chunk < depth and chunk & (chunk - 1) == 0), where
+        # What the kernel lays out: the left operand, twice where it takes turns, and the weights.
+        left = plan["rows"] * padded(chunk * element_bytes) * (2 if plan["scope"] == "block" else 1)
+        columns = chunk if plan["scope"] == "launch" else depth
+        products = 1 if backward else gates
+        weights = products * plan["units"] * padded(columns * element_bytes)
+        assert plan["shared_bytes"] == left + weights, where
         if plan["scope"] == "block":
             assert plan["unit_blocks"] == 1 and chunk == depth, where
         if plan["scope"] == "grid":  # all blocks must run at once

@@ -203,3 +203,12 @@ def test_the_model_counts_what_a_step_does(backward):
     assert (step.grid_barriers, step.launches) == (1, 0)
     assert step.us == pytest.approx(plan["step_cycles"] / 1830)
     assert step.blocks_per_multiprocessor >= 1
+
+
+def test_the_model_counts_the_bytes_of_cells():
+    # LSTM: 4 sums in, 5 kept and h out, c in and out; back: gradient of h, 5 kept, c before, 4 sums
+    # out, the gradients of h and c in and out.
+    assert gpu_model.state_bytes("LSTM", 2, backward=False) == 10 * 2 + 2 * 4
+    assert gpu_model.state_bytes("LSTM", 2, backward=True) == 11 * 2 + 4 * 4
+    assert gpu_model.state_bytes("RNN", 8, backward=False) == 2 * 8
+    assert gpu_model.state_bytes("RNN", 8, backward=True) == 3 * 8 + 2 * 8
