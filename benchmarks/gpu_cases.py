@@ -173,7 +173,7 @@ def works(case: GpuCase, device: str) -> tuple[Work, dict[str, Work]]:
     input = torch.randn(case.T, case.B, case.I, generator=generator).to(case.torch_dtype)
     lengths = None
     if case.packed:
-        lengths = torch.randint(case.T // 4, case.T + 1, (case.B,), generator=generator)
+        lengths = torch.randint(max(case.T // 4, 1), case.T + 1, (case.B,), generator=generator)
         lengths[0] = case.T
         lengths = lengths.sort(descending=True).values
     options = {"num_layers": case.layers, "bidirectional": case.bidirectional}

@@ -1,6 +1,7 @@
 """`python -m benchmarks gpu-check`, as far as it goes without a GPU, and the model it prints."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -127,6 +128,55 @@ def test_an_error_leaves_the_other_cases(gpu, tmp_path, capsys):
     assert notes == [f"{case}: out of memory" for case in TINY]
 
 
+def test_facts_of_the_gpu(monkeypatch):
+    there = SimpleNamespace(
+        name="A GPU",
+        major=8,
+        minor=9,
+        multi_processor_count=58,
+        shared_memory_per_block_optin=101376,
+        shared_memory_per_multiprocessor=102400,
+        max_threads_per_multi_processor=1536,
+        clock_rate=2_040_000,
+        total_memory=2**34,
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: there)
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
+    facts = gpu_check.gpu_facts()
+    assert (facts["device"], facts["compute_capability"]) == ("A GPU", "8.9")
+    assert {"driver", "cuda_of_torch", "cudnn", "torch", "archs", "commit"} <= set(facts)
+    assert gpu_check.device_here() == gpu_model.DEVICES["L4"]
+
+
+def test_times_are_between_events_of_the_stream(monkeypatch):
+    class Event:
+        now = 0.0
+
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = Event.now
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, later):
+            return later.at - self.at  # in milliseconds
+
+    class Work:
+        def prepare(self):
+            Event.now += 1000  # not to be counted
+
+        def backward(self):
+            Event.now += 40
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    times = gpu_check.time_pass({"torch.nn": Work()}, "backward")
+    assert set(times["torch.nn"]) == {0.04} and len(times["torch.nn"]) >= 3
+
+
 @pytest.mark.parametrize("found", [None, "/bin/compute-sanitizer"])
 def test_tests_and_sanitizers_run_where_they_are(found, monkeypatch):
     calls = []
@@ -212,3 +262,12 @@ def test_the_model_counts_the_bytes_of_cells():
     assert gpu_model.state_bytes("LSTM", 2, backward=True) == 11 * 2 + 4 * 4
     assert gpu_model.state_bytes("RNN", 8, backward=False) == 2 * 8
     assert gpu_model.state_bytes("RNN", 8, backward=True) == 3 * 8 + 2 * 8
+
+
+def test_small_cases_are_compared(gpu, capsys):
+    few = [case for case in gpu_cases.small_cases() if case.why != "launch"]
+    gpu.setattr(gpu_cases, "small_cases", lambda: few)
+    assert gpu_cases.check_small("cpu") == 0
+    assert capsys.readouterr().out.count("\n") == len(few) == 8
+    gpu.setattr(gpu_cases, "TOLERANCES", dict.fromkeys(gpu_cases.TOLERANCES, 0.0))
+    assert gpu_cases.check_small("cpu") == len(few)
