@@ -51,7 +51,9 @@ struct Case {
   int64_t T = 3, B, H, G, S, saved;
   std::vector<int64_t> offsets;
   Values hx, cx, weight, bias_ih, bias_hh, projected, grad_output, grad_h, grad_c;
-  Values output, h_n, c_n, grad_sums;  // of the reference, as are grad_h and grad_c after it
+  // Of the reference, as are grad_h and grad_c after it.
+  Values output, h_n, c_n, grad_sums, h_before, c_before;
+  std::vector<std::vector<V>> kept;
 
   // Multiples of 1/256 in [-1, 1], which all dtypes hold.
   Values draw(int64_t n) {
@@ -70,6 +72,14 @@ struct Case {
     for (double& value : weight) value /= 4;
     bias_ih = draw(G * H), bias_hh = draw(G * H), projected = draw(rows * G * H);
     grad_output = draw(rows * H), grad_h = draw(B * H), grad_c = draw(B * H);
+  }
+
+  Values transposed_weight() const {
+    Values transposed(weight.size());
+    for (int64_t k = 0; k < G * H; ++k) {
+      for (int64_t u = 0; u < H; ++u) transposed[u * G * H + k] = weight[k * H + u];
+    }
+    return transposed;
   }
 
   Timeline timeline() const { return {T, B, reverse, even ? nullptr : offsets.data()}; }
@@ -95,13 +105,13 @@ struct Case {
 };
 
 template <class Cell>
-void refer(Case& c) {
+void refer_forward(Case& c) {
   const auto [T, B, H, G, S] = std::array{c.T, c.B, c.H, c.G, c.S};
   const Timeline steps = c.timeline();
   const int64_t rows = c.offsets[T];
-  std::vector<std::vector<V>> kept(rows * H);
-  Values h = c.hx, cell = c.cx, h_before(rows * H), cell_before(rows * H);
-  c.output.resize(rows * H), c.grad_sums.resize(rows * S * H);
+  c.kept.resize(rows * H), c.output.resize(rows * H);
+  c.h_before.resize(rows * H), c.c_before.resize(rows * H);
+  Values h = c.hx, cell = c.cx;
   for (int64_t i = 0; i < T; ++i) {
     const int64_t t = steps.time(i);
     for (int64_t row = 0; row < steps.rows(t); ++row) {
@@ -115,16 +125,23 @@ void refer(Case& c) {
           double& sum = sums[S - G + g].value += c.bias_hh[g * H + u];
           for (int64_t k = 0; k < H; ++k) sum += c.weight[(g * H + u) * H + k] * before[k];
         }
-        h_before[place * H + u] = before[u], cell_before[place * H + u] = cell[row * H + u];
+        c.h_before[place * H + u] = before[u], c.c_before[place * H + u] = cell[row * H + u];
         V state[2] = {before[u], cell[row * H + u]};
         Cell::forward(sums.data(), state, saved.data());
         c.output[place * H + u] = h[row * H + u] = state[0].value;
         cell[row * H + u] = state[1].value;
-        kept[place * H + u] = saved;
+        c.kept[place * H + u] = saved;
       }
     }
   }
   c.h_n = h, c.c_n = cell;
+}
+
+template <class Cell>
+void refer_backward(Case& c) {
+  const auto [T, B, H, G, S] = std::array{c.T, c.B, c.H, c.G, c.S};
+  const Timeline steps = c.timeline();
+  c.grad_sums.resize(c.offsets[T] * S * H);
   for (int64_t i = T - 1; i >= 0; --i) {
     const int64_t t = steps.time(i);
     for (int64_t row = 0; row < steps.rows(t); ++row) {
@@ -132,9 +149,9 @@ void refer(Case& c) {
       double* grad_sums = &c.grad_sums[place * S * H];
       for (int64_t u = 0; u < H; ++u) {
         const int64_t at = place * H + u, state = row * H + u;
-        V before[2] = {h_before[at], cell_before[at]}, sums[4];
+        V before[2] = {c.h_before[at], c.c_before[at]}, sums[4];
         V grad[2] = {c.grad_h[state] + c.grad_output[at], c.grad_c[state]};
-        Cell::backward(kept[at].data(), before, V(c.output[at]), grad, sums);
+        Cell::backward(c.kept[at].data(), before, V(c.output[at]), grad, sums);
         c.grad_h[state] = grad[0].value, c.grad_c[state] = grad[1].value;
         for (int64_t s = 0; s < S; ++s) grad_sums[s * H + u] = sums[s].value;
       }
@@ -144,6 +161,25 @@ void refer(Case& c) {
         }
       }
     }
+  }
+}
+
+template <class Cell>
+void refer(Case& c) {
+  refer_forward<Cell>(c);
+  refer_backward<Cell>(c);
+}
+
+void refer(Case& c) {
+  switch (c.mode) {
+    case Mode::kLstm:
+      return refer<Lstm>(c);
+    case Mode::kGru:
+      return refer<Gru>(c);
+    case Mode::kRnnRelu:
+      return refer<Elman<Relu>>(c);
+    default:
+      return refer<Elman<Tanh>>(c);
   }
 }
 
@@ -169,28 +205,12 @@ int compare(Case& c) {
   const auto hx = as<E>(c.hx), cx = as<E>(c.cx), weight = as<E>(c.weight),
              bias_ih = as<E>(c.bias_ih), bias_hh = as<E>(c.bias_hh), projected = as<E>(c.projected),
              grad_output = as<E>(c.grad_output);
-  Values transposed(weight.size());
-  for (int64_t k = 0; k < c.G * H; ++k) {
-    for (int64_t u = 0; u < H; ++u) transposed[u * c.G * H + k] = c.weight[k * H + u];
-  }
-  const auto weight_t = as<E>(transposed);
+  const auto weight_t = as<E>(c.transposed_weight());
   const auto unset = [&](int64_t n) { return as<E>(Values(n, NAN)); };
   auto output = unset(rows * H), h_n = unset(c.B * H), reserve = unset(rows * c.saved * H),
        grad_sums = unset(rows * c.S * H);
   auto cell = as<W>(c.cx), grad_h = as<W>(c.grad_h), grad_c = as<W>(c.grad_c);
-  switch (c.mode) {
-    case Mode::kLstm:
-      refer<Lstm>(c);
-      break;
-    case Mode::kGru:
-      refer<Gru>(c);
-      break;
-    case Mode::kRnnRelu:
-      refer<Elman<Relu>>(c);
-      break;
-    default:
-      refer<Elman<Tanh>>(c);
-  }
+  refer(c);
   const Forward<E> forward = {H,
                               c.timeline(),
                               projected.data(),
