@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from cases import MODES
 from torch.utils.cpp_extension import include_paths
 
-from fastrnn import dispatch
+from fastrnn import _C, dispatch
 
 from . import build
 from .simulator import Simulator
@@ -21,12 +22,29 @@ SOURCES = [
     "csrc/cuda/plan.cpp",
 ]
 
-FAMILIES: dict[str, dict[str, int]] = {
-    "block": {},
-    "grid": {"multiprocessors": 64, "shared_per_block": 4096},
-    "launch": {"multiprocessors": 1, "shared_per_block": 8192},
-}
-"""Devices on which small layers are planned so."""
+FAMILIES = ("block", "grid", "launch")
+"""What the plans of a layer can be."""
+
+
+def device(
+    family: str, mode: str, batch: int, hidden: int, dtype: torch.dtype = torch.float32
+) -> dict[str, int]:
+    """A device on which a layer is planned so, forward and backward."""
+    multiprocessors = {"block": 16, "grid": 1024, "launch": 1}[family]
+    sizes = (3, batch, hidden)
+    for shared in (227 << 10, *range(32 << 10, 0, -256)):
+        try:
+            plans = [
+                _C.cuda_plan(
+                    MODES.index(mode), dtype.itemsize, back, *sizes, multiprocessors, shared, 90
+                )
+                for back in (False, True)
+            ]
+        except ValueError:  # nothing fits any more
+            break
+        if all(plan["scope"] == family for plan in plans):
+            return {"multiprocessors": multiprocessors, "shared_per_block": shared}
+    raise AssertionError(f"no device has the plan {family!r} for {mode} {sizes} {dtype}")
 
 
 @cache
@@ -44,13 +62,13 @@ def simulator() -> Simulator:
     return Simulator(build.build("ops", SOURCES, "plain", flags=flags, link=link))
 
 
-def use(family: str, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+def use(device: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """Lets fastrnn run layers of CPU tensors on the simulator, as on a GPU: one op a layer."""
     simulated = simulator()
     simulated.schedule("inorder")
-    simulated.device(**FAMILIES[family])
+    simulated.device(**device)
     for name in ("_layer_forward", "_layer_backward"):
         real: Any = getattr(torch.ops.fastrnn, name)
         monkeypatch.setattr(real, "default", getattr(torch.ops.fastrnn_sim, name).default)
-    monkeypatch.setattr(dispatch, "runs_at_once", lambda *_: False)
+    monkeypatch.setattr(dispatch, "wants_one_op", lambda *_: False)
     return simulated

@@ -22,7 +22,7 @@ def test_layers_and_directions(mode, family, monkeypatch):
     ours, theirs = pair(mode, 4, 11, num_layers=2, bidirectional=True, batch_first=True)
     x, hx = torch.randn(5, 4, 4), make_states(theirs, 5)
     wanted = evaluate(theirs, x, hx)
-    simulated.use(family, monkeypatch)
+    simulated.use(simulated.device(family, mode, 5, 11), monkeypatch)
     assert_matches(evaluate(ours, x, hx), wanted)
 
 
@@ -37,7 +37,7 @@ def test_packed_sequences(mode, family, monkeypatch):
         return packed.data, hidden
 
     wanted = evaluate(theirs, x, call=call)
-    simulated.use(family, monkeypatch)
+    simulated.use(simulated.device(family, mode, 4, 9), monkeypatch)
     assert_matches(evaluate(ours, x, call=call), wanted)
 
 
@@ -50,7 +50,7 @@ def test_lengths(mode, monkeypatch):
         return module(input, lengths=lengths, padding="left")
 
     wanted = evaluate(ours.double(), x.double(), call=padded)
-    simulated.use("block", monkeypatch)
+    simulated.use({}, monkeypatch)
     assert_matches(evaluate(ours.float(), x, call=padded), wanted, fraction=1e-5)
 
 
@@ -59,7 +59,7 @@ def test_inference_saves_nothing(monkeypatch):
     x = torch.randn(5, 3, 4)
     with torch.no_grad():
         wanted = theirs(x)
-        simulated.use("grid", monkeypatch)
+        simulated.use(simulated.device("grid", "GRU", 3, 8), monkeypatch)
         assert_matches(ours(x), wanted)
 
 
@@ -67,7 +67,7 @@ def test_inference_saves_nothing(monkeypatch):
 def test_empty_batches(mode, monkeypatch):
     ours, theirs = pair(mode, 4, 8)
     x = torch.randn(5, 0, 4)
-    simulated.use("block", monkeypatch)
+    simulated.use({}, monkeypatch)
     output, gradients = evaluate(ours, x)
     assert output[0].shape == (5, 0, 8)
     for name, parameter in theirs.named_parameters():
@@ -77,7 +77,7 @@ def test_empty_batches(mode, monkeypatch):
 @pytest.mark.parametrize("subset", range(1, 2**7, 9))
 def test_gradients_of_subsets(subset, monkeypatch):
     """Only what requires a gradient is computed, and it is the same as among all."""
-    simulated.use("block", monkeypatch)
+    simulated.use({}, monkeypatch)
     module, _ = pair("LSTM", 4, 8)
     x, hx = torch.randn(3, 2, 4), make_states(module, 2)
     names = ["input", "state 0", "state 1", *dict(module.named_parameters())]
@@ -100,14 +100,14 @@ def test_strided_arrays(monkeypatch):
         return output[..., ::2], hidden[..., 1:]
 
     wanted = evaluate(theirs, whole, call=call)
-    simulated.use("launch", monkeypatch)
+    simulated.use(simulated.device("launch", "GRU", 3, 7, torch.float64), monkeypatch)
     assert_matches(evaluate(ours, whole, call=call), wanted)
 
 
 def test_results_are_the_same_in_every_schedule(monkeypatch):
     module, _ = pair("LSTM", 4, 20)
     x = torch.randn(4, 5, 4)
-    simulator = simulated.use("grid", monkeypatch)
+    simulator = simulated.use(simulated.device("grid", "LSTM", 5, 20), monkeypatch)
     first = evaluate(module, x)
     for name, seed in (("reverse", 1), ("random", 1), ("random", 2), ("unfair", 1), ("unfair", 2)):
         simulator.schedule(name, seed)
@@ -115,7 +115,7 @@ def test_results_are_the_same_in_every_schedule(monkeypatch):
 
 
 def test_refuses_what_has_no_kernel(monkeypatch):
-    simulator = simulated.use("block", monkeypatch)
+    simulator = simulated.use({}, monkeypatch)
     simulator.device(compute_capability=75)
     module, _ = pair("LSTM", 4, 8)
     with pytest.raises(RuntimeError, match=r"compute capability 8.0 .*this GPU has 7.5"):

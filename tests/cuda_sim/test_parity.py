@@ -10,7 +10,7 @@ from cases import GATES, MODES
 from tolerances import distance
 from torch import Tensor
 
-from fastrnn import _C, ops
+from fastrnn import ops
 
 from . import simulated
 
@@ -102,7 +102,7 @@ def test_equals_reference(mode, dtype, family, layout, monkeypatch):
 
     wide = [None if t is None else t.double() for t in tensors]
     wanted, wanted_grads = evaluate(reference, wide)
-    simulated.use(family, monkeypatch)
+    simulated.use(simulated.device(family, mode, sizes[1], sizes[3], dtype), monkeypatch)
     got, got_grads = evaluate(kernels, tensors)
     for result, expected in zip(got, wanted, strict=True):
         assert result.dtype is dtype
@@ -114,16 +114,3 @@ def test_equals_reference(mode, dtype, family, layout, monkeypatch):
         # what depends on it is far off.
         far = mostly if mode == "RNN_RELU" and dtype.itemsize == 2 else distance
         assert far(grad, expected) <= GRADIENT[dtype]
-
-
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("family", simulated.FAMILIES)
-@pytest.mark.parametrize("mode", MODES)
-def test_families_are_what_they_say(mode, family, backward):
-    """The devices of these tests lead to the plans that their names promise."""
-    device = {"multiprocessors": 16, "shared_per_block": 227 << 10} | simulated.FAMILIES[family]
-    limits = (device["multiprocessors"], device["shared_per_block"], 90)
-    for (T, B, _, H), _ in LAYOUTS.values():
-        for bytes in (2, 4, 8):
-            plan = _C.cuda_plan(MODES.index(mode), bytes, backward, T, B, H, *limits)
-            assert plan["scope"] == family, (T, B, H, bytes, plan)
