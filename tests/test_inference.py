@@ -198,7 +198,7 @@ WRONG = {
     ),
     "mixed dtypes": (
         {"weights": [torch.zeros(5, 4), torch.zeros(5, 5).double()]},
-        "of the input's dtype",
+        "must have the input's dtype",
     ),
     "a state too many": ({"states": [torch.zeros(1, 3, 5)] * 2}, "none or 1"),
     "a wrong state": ({"states": [torch.zeros(1, 2, 5)]}, "a state must have"),

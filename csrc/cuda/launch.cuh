@@ -74,11 +74,8 @@ template <class E>
 __global__ void previous_states(const __grid_constant__ Forward<E> layer, E* previous) {
   const Timeline& steps = layer.timeline;
   const int64_t step = blockIdx.x, t = steps.time(step), rows = steps.rows(t);
-  const int64_t before = steps.rows_before(step);
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    const E* from = row < before
-                        ? layer.output + (steps.first_row(steps.time(step - 1)) + row) * layer.H
-                        : layer.hx + row * layer.H;
+    const E* from = layer.previous(step, row);
     E* to = previous + (steps.first_row(t) + row) * layer.H;
     for (int64_t unit = threadIdx.x; unit < layer.H; unit += blockDim.x) to[unit] = from[unit];
   }

@@ -21,6 +21,12 @@ struct Forward {
   E* h_n;      // (B, H), written for rows with a step
   Wide<E>* c;  // (B, H), LSTM: the first c in, the last out; else null
   E* reserve;  // (reserve_per_unit, H) for each row, or null
+
+  // h of a row before a step that it has.
+  FASTRNN_INLINE const E* previous(int64_t step, int64_t row) const {
+    if (row >= timeline.rows_before(step)) return hx + row * H;
+    return output + (timeline.first_row(timeline.time(step - 1)) + row) * H;
+  }
 };
 
 template <class E>

@@ -40,9 +40,7 @@ struct ForwardPass {
   }
   // h before step i.
   __device__ __forceinline__ const E* left(int64_t i, int64_t row) const {
-    const Timeline& steps = layer.timeline;
-    if (row >= steps.rows_before(i)) return layer.hx + row * layer.H;
-    return layer.output + (steps.first_row(steps.time(i - 1)) + row) * layer.H;
+    return layer.previous(i, row);
   }
 
   __device__ __forceinline__ Operands load(int64_t i, int64_t row, int64_t unit) const {
