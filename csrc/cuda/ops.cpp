@@ -268,8 +268,8 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
   if (grad_c_n) check(*grad_c_n, "grad_c_n", {B, H}, input);
   Tensor grad_h = call.wide(grad_h_n, H);
   Tensor grad_c = layer.cx ? call.wide(grad_c_n, H) : call.array({0});
-  const Tensor none = call.array({0});
-  Results results = {none, none, none, none, none, none, none, none};
+  const auto none = [&] { return call.array({0}); };
+  Results results = {none(), none(), none(), none(), none(), none(), none(), none()};
   if (call.is_empty()) {
     const auto zeros = [&](Sizes sizes) { return torch::stable::new_zeros(layer.input, sizes); };
     if (wants(kInput)) std::get<kInput>(results) = call.features(I);
