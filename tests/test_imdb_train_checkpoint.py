@@ -48,6 +48,7 @@ def test_holds_all_that_it_should(path, state):
     loaded = load_checkpoint(path)
     assert loaded.config == state.config
     assert loaded.epoch == 1
+    assert loaded.vocabulary == small_corpus().vocabulary[:296]
     assert loaded.model.keys() == state.model.state_dict().keys()
     for name, value in state.model.state_dict().items():
         assert torch.equal(loaded.model[name], value)
@@ -58,7 +59,8 @@ def test_holds_all_that_it_should(path, state):
 
 
 def test_loaded_model_gives_the_same_logits(path, state):
-    config, model = load_model(path)
+    config, model, vocabulary = load_model(path)
+    assert vocabulary == state.vocabulary
     ids = torch.randint(config.num_words, (20, 4))
     model.eval()
     state.model.eval()
@@ -67,7 +69,7 @@ def test_loaded_model_gives_the_same_logits(path, state):
 
 def test_weights_load_into_every_backend(path, state):
     rewrite(path, config={**state.config.to_dict(), "backend": "reference"})
-    _, model = load_model(path)
+    model = load_model(path).model
     ids = torch.randint(300, (20, 4))
     model.eval()
     state.model.eval()
@@ -170,17 +172,17 @@ def test_code_in_a_file_does_not_run(path, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "attacked"),))
 
-    torch.save({"format": 1, "config": Attack()}, path)
+    torch.save({"format": 2, "config": Attack()}, path)
     assert_refused(path, "damaged")
     assert not (tmp_path / "attacked").exists()
 
 
 def test_wrong_content(path, state):
     torch.save([1, 2], path)
-    assert_refused(path, "no checkpoint of this program in format 1")
+    assert_refused(path, "no checkpoint of this program in format 2")
     save_checkpoint(path, state)
-    rewrite(path, format=2)
-    assert_refused(path, "no checkpoint of this program in format 1")
+    rewrite(path, format=1)
+    assert_refused(path, "no checkpoint of this program in format 2; train the model again")
     save_checkpoint(path, state)
     rewrite(path, config={"cell": "lstm"})
     assert_refused(path, "missing or unknown: backend, batch_size")
@@ -188,6 +190,30 @@ def test_wrong_content(path, state):
     assert_refused(path, "incomplete or wrong")
     rewrite(path, config={**state.config.to_dict(), "hidden_size": 10**9})
     assert_refused(path, "--hidden-size must be between 1 and 1,000,000, got 1000000000")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (None, "must be a list of words"),
+        ("the and", "must be a list of words"),
+        (["the", 1], "must be a list of words"),
+        ([str(number) for number in range(297)], "--num-words 300 has no room for 297 words"),
+        (["the", "the"], "must differ and not be empty"),
+        (["the", ""], "must differ and not be empty"),
+    ],
+)
+def test_wrong_vocabulary(path, words, reason):
+    rewrite(path, vocabulary=words)
+    assert_refused(path, "incomplete or wrong", reason)
+
+
+def test_a_source_without_words_gives_an_empty_vocabulary(tmp_path):
+    states = []
+    corpus = dataclasses.replace(small_corpus(), vocabulary=())
+    train(quick(epochs=1), corpus, on_epoch=states.append)
+    save_checkpoint(tmp_path / "last.pt", states[0])
+    assert load_model(tmp_path / "last.pt").vocabulary == ()
 
 
 @pytest.mark.parametrize("change", [{"hidden_size": 10**6}, {"num_words": 301}, {"layers": 1}])

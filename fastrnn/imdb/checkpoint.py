@@ -15,9 +15,10 @@ from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import replacing
 from fastrnn.imdb.model import SentimentModel
+from fastrnn.imdb.sequences import kept_words
 from fastrnn.imdb.training import State
 
-FORMAT = 1
+FORMAT = 2  # 1 had no vocabulary
 
 
 class Checkpoint(NamedTuple):
@@ -26,8 +27,19 @@ class Checkpoint(NamedTuple):
     config: Config
     epoch: int
     """Complete epochs behind the weights; 0 before the first."""
+    vocabulary: tuple[str, ...]
+    """The words that the model knows, most frequent first; empty when its source had none."""
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """What is needed to use a model."""
+
+    config: Config
+    model: SentimentModel
+    vocabulary: tuple[str, ...]
+    """As in `Checkpoint`."""
 
 
 def save_checkpoint(path: Path, state: State) -> None:
@@ -36,6 +48,7 @@ def save_checkpoint(path: Path, state: State) -> None:
         "format": FORMAT,
         "config": state.config.to_dict(),
         "epoch": len(state.history),
+        "vocabulary": list(state.vocabulary),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
     }
@@ -73,16 +86,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if damaged is not None:
         raise _not_usable(path, f"it is damaged in {damaged}")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise _not_usable(path, f"it is no checkpoint of this program in format {FORMAT}")
+        raise _not_usable(
+            path, f"it is no checkpoint of this program in format {FORMAT}; train the model again"
+        )
     try:
         config = Config.from_dict(content["config"])
-        return Checkpoint(config, content["epoch"], content["model"], content["optimizer"])
+        vocabulary = _checked_vocabulary(content["vocabulary"], config)
+        return Checkpoint(
+            config, content["epoch"], vocabulary, content["model"], content["optimizer"]
+        )
     except (DataError, KeyError, TypeError) as error:
         raise _not_usable(path, f"its content is incomplete or wrong ({error})") from error
 
 
-def load_model(path: Path) -> tuple[Config, SentimentModel]:
-    """Reads a checkpoint's settings and its model, on the CPU.
+def load_model(path: Path) -> Trained:
+    """Reads a checkpoint's settings, its model, on the CPU, and the words that the model knows.
 
     Raises:
         DataError: as `load_checkpoint`, or the weights do not fit the settings.
@@ -94,7 +112,17 @@ def load_model(path: Path) -> tuple[Config, SentimentModel]:
     if _layout(model.state_dict()) != _layout(checkpoint.model):
         raise _not_usable(path, "its weights do not fit its settings")
     model.load_state_dict(checkpoint.model, assign=True)
-    return checkpoint.config, model
+    return Trained(checkpoint.config, model, checkpoint.vocabulary)
+
+
+def _checked_vocabulary(words: Any, config: Config) -> tuple[str, ...]:
+    if not isinstance(words, list) or not all(type(word) is str for word in words):
+        raise DataError("the vocabulary must be a list of words")
+    if kept_words(words, config.num_words) != tuple(words):
+        raise DataError(f"--num-words {config.num_words} has no room for {len(words):,} words")
+    if len(set(words)) != len(words) or "" in words:
+        raise DataError("the words of the vocabulary must differ and not be empty")
+    return tuple(words)
 
 
 def _layout(weights: Any) -> Any:

@@ -110,7 +110,7 @@ def evaluate_command(
     threads: Annotated[int | None, typer.Option(help=option_text("threads"), min=1)] = None,
 ) -> None:
     """Scores a saved checkpoint on the test reviews."""
-    config, model = load_model(checkpoint)
+    config, model, _ = load_model(checkpoint)
     place = find_device(device)
     corpus = load_corpus(data or config.data)
     _announce(corpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -69,6 +70,16 @@ def pad_reviews(
         else:
             row[:length] = kept
     return rows
+
+
+def kept_words(vocabulary: Sequence[str], num_words: int) -> tuple[str, ...]:
+    """The words of ``vocabulary``, most frequent first, that have a number below ``num_words``.
+
+    Example:
+        >>> kept_words(("the", "and", "a"), num_words=6)
+        ('the', 'and')
+    """
+    return tuple(vocabulary[: num_words - INDEX_FROM - 1])
 
 
 def review_lengths(reviews: Reviews) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.model import SentimentModel, initialise
 from fastrnn.imdb.reviews import Corpus, Reviews
-from fastrnn.imdb.sequences import pad_reviews, validation_split
+from fastrnn.imdb.sequences import kept_words, pad_reviews, validation_split
 
 # One fused update for all parameters: at these sizes the loop over them costs as much as a layer.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -64,6 +64,8 @@ class State:
     model: SentimentModel
     optimizer: torch.optim.Optimizer
     steps_per_epoch: int
+    vocabulary: tuple[str, ...]
+    """The words that the model knows, most frequent first; empty when the source has none."""
     history: list[Epoch] = field(default_factory=list)
 
     @property
@@ -118,7 +120,9 @@ def train(
     training, validation = _training_examples(config, corpus, device)
     # A generator of its own: the order of the reviews does not depend on how much dropout draws.
     order = torch.Generator().manual_seed(config.seed)
-    state = State(config, model, optimizer, math.ceil(len(training.ids) / config.batch_size))
+    steps = math.ceil(len(training.ids) / config.batch_size)
+    words = kept_words(corpus.vocabulary, config.num_words)
+    state = State(config, model, optimizer, steps, words)
     best_weights = {}
     on_epoch(state)
     for epoch in range(1, config.epochs + 1):
