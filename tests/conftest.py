@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -12,6 +14,9 @@ import torch
 # Without the kernels the tests would pass on torch's own code, so they must not start: the
 # import's warning is an error here, and says how to build them.
 from fastrnn import _C
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 # `pytest --hypothesis-profile=nightly` searches wider, and differently each time.
 hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
@@ -65,3 +70,34 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     # cuDNN rounds factors to TF32 otherwise, and is what results are compared with.
     with torch.device("cuda"), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield "cuda"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for all tests that look at a page.
+
+    Without one they are skipped, and fail where FAIL_WITHOUT_BROWSER is 1.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        give_up = pytest.fail if os.environ.get("FAIL_WITHOUT_BROWSER") == "1" else pytest.skip
+        give_up("there is no chromium")
+    from playwright.sync_api import sync_playwright
+
+    # No sandbox: containers have none to give. The rest keeps it from calling its makers.
+    switches = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    more = "disable-component-update disable-sync"
+    arguments = [f"--{switch}" for switch in f"{switches} {more}".split()]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser_page(browser: Browser) -> Iterator[Page]:
+    """An empty page of a profile of its own, 1000 by 800 pixels; calls wait 10 s at most."""
+    context = browser.new_context(viewport={"width": 1000, "height": 800})
+    context.set_default_timeout(10_000)
+    yield context.new_page()
+    context.close()
