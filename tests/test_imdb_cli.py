@@ -15,7 +15,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from fastrnn.imdb import cli
+from fastrnn.imdb import cli, commands_data
 from fastrnn.imdb.__main__ import main
 from fastrnn.imdb.checkpoint import load_checkpoint
 from fastrnn.imdb.config import Config
@@ -128,6 +128,32 @@ def test_evaluate_reproduces_the_result(trained, capsys):
     assert cli.run(["evaluate", str(folder / "best.pt")]) == 0
     row = " +".join(f"{test[name]:.4f}" for name in ("loss", "accuracy", "f1"))
     assert re.search(f"test +{row}", capsys.readouterr().out)
+    assert cli.run(["evaluate", str(folder / "best.pt"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: found[name] for name in test} == pytest.approx(test)
+    assert "200 training and 100 test reviews" in found["source"]
+
+
+def test_evaluate_on_data_that_ranks_its_words_otherwise(trained, data, tmp_path, capsys):
+    folder, _ = trained
+    files = synthetic_reviews(train=200, test=100)
+    files["train/pos"]["999_9.txt"] = b"witty " * 9000
+    files["train/neg"]["999_1.txt"] = b"weak " * 9000
+    other = tmp_path / "other" / "aclImdb"
+    write_folders(files, other)
+    for place in (data, str(other)):
+        assert cli.run(["evaluate", str(folder / "best.pt"), "--data", place, "--json"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first.pop("source") != second.pop("source")
+    assert first == second
+
+
+def test_nobody_reads_to_the_end(data):
+    command = [sys.executable, "-m", "fastrnn.imdb", "data", "--data", data]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_best_and_last_checkpoints(data, tmp_path):
@@ -160,7 +186,7 @@ def test_data_tells_counts_and_lengths(data, capsys):
 def test_made_up_reviews_are_announced_on_both_streams(monkeypatch, capsys):
     from imdb_training import small_corpus
 
-    monkeypatch.setattr(cli, "load_corpus", lambda data: small_corpus())
+    monkeypatch.setattr(commands_data, "load_corpus", lambda data: small_corpus())
     assert cli.run(["data"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("Reviews: made up for a test")

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 
-# What the extra [imdb] installs, by the names that are imported.
-EXTRA = ("typer", "rich", "matplotlib", "sklearn", "pooch")
+from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.extras import require
 
 
 def main() -> int:
     """Runs the program; returns its exit code, 2 for a mistake that its user can mend."""
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        print(
-            f"fastrnn-imdb needs {', '.join(missing)}: pip install 'fastrnn[imdb]'",
-            file=sys.stderr,
-        )
+    try:
+        require("imdb", "fastrnn-imdb")
+    except DataError as error:
+        print(error, file=sys.stderr)
         return 2
     from fastrnn.imdb import cli
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fastrnn.imdb import tables
-from fastrnn.imdb.checkpoint import load_model
+from fastrnn.imdb.commands_data import DATA_EPILOG, data_command
+from fastrnn.imdb.commands_model import EVALUATE_EPILOG, evaluate_command
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.model import layer_table
-from fastrnn.imdb.options import config_options, option_text
+from fastrnn.imdb.options import config_options
 from fastrnn.imdb.presets import PRESETS, configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
 from fastrnn.imdb.sequences import validation_split
-from fastrnn.imdb.training import Result, State, evaluate, find_device, make_examples, train
+from fastrnn.imdb.terminal import EXIT_CODES, announce, show, use_threads
+from fastrnn.imdb.training import Result, State, find_device, train
 
 app = typer.Typer(
     help="Sentiment of film reviews with recurrent networks.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("evaluate", epilog=EVALUATE_EPILOG)(evaluate_command)
+app.command("data", epilog=DATA_EPILOG)(data_command)
 PRESET_HELP = "\n\n".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
 
 
@@ -41,10 +44,21 @@ def run(arguments: list[str] | None = None) -> int:
         app(arguments, prog_name="fastrnn-imdb")
     except (DataError, OSError) as error:  # OSError: a full disk, a folder without permission
         print(f"fastrnn-imdb: {error}", file=sys.stderr)
-        return 2
+        code = 2
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
+        code = end.code if isinstance(end.code, int) else 1
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """Writes out what is left, and returns `code`, or 1 where nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain of the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
 
 
 @app.command("train", epilog=f"Presets:\n\n{PRESET_HELP}")
@@ -72,22 +86,22 @@ def _default_run_dir(config: Config) -> str:
 
 
 def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
-    _announce(corpus)
-    _use_threads(config.threads)
+    announce(corpus)
+    use_threads(config.threads)
     folder.start(config, corpus)
     if config.one_hot:
         training, _ = validation_split(len(corpus.train), config.validation_fraction)
         print(tables.one_hot_sizes(config, len(training)))
-    with training_progress() as (on_step, show):
+    with training_progress() as (on_step, show_epoch):
 
         def on_epoch(state: State) -> None:
             folder.update(state)
-            show(state)
+            show_epoch(state)
 
         result = train(config, corpus, on_step=on_step, on_epoch=on_epoch)
     folder.finish(result, corpus)
-    _print(tables.layers(layer_table(result.model, config)))
-    _print(tables.scores({"validation": result.validation, "test": result.test}))
+    show(tables.layers(layer_table(result.model, config)))
+    show(tables.scores({"validation": result.validation, "test": result.test}))
     return result
 
 
@@ -98,48 +112,3 @@ def _interrupted(folder: RunFolder) -> str:
         f"interrupted; the last complete epoch is in {folder.last}, "
         f"and `fastrnn-imdb evaluate {folder.last}` scores it"
     )
-
-
-@app.command("evaluate")
-def evaluate_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, such as RUN_DIR/best.pt.")],
-    data: Annotated[
-        str | None, typer.Option(help=f"{option_text('data')} Default as trained.")
-    ] = None,
-    device: Annotated[str, typer.Option(help=option_text("device"))] = "cpu",
-    threads: Annotated[int | None, typer.Option(help=option_text("threads"), min=1)] = None,
-) -> None:
-    """Scores a saved checkpoint on the test reviews."""
-    config, model, _ = load_model(checkpoint)
-    place = find_device(device)
-    corpus = load_corpus(data or config.data)
-    _announce(corpus)
-    _use_threads(threads)
-    examples = make_examples(config, corpus.test, place)
-    _print(tables.scores({"test": evaluate(model.to(place), examples, config)}))
-
-
-@app.command("data")
-def data_command(
-    data: Annotated[str | None, typer.Option(help=option_text("data"))] = None,
-) -> None:
-    """Tells which reviews were found, how many there are and how long they are."""
-    corpus = load_corpus(data)
-    _announce(corpus)
-    _print(tables.corpus(corpus))
-
-
-def _announce(corpus: Corpus) -> None:
-    """Says where the reviews are from; made-up ones are no result, so that goes to stderr too."""
-    print(f"Reviews: {corpus.source}", flush=True)
-    if corpus.synthetic:
-        print(f"fastrnn-imdb: warning: {corpus.source}", file=sys.stderr)
-
-
-def _print(table: Table) -> None:
-    Console().print(table)
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        torch.set_num_threads(threads)
