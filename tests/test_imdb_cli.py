@@ -203,7 +203,7 @@ def test_threads(data, monkeypatch):
 
 
 def test_help_names_every_option_and_preset(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "400")
     assert cli.run(["train", "--help"]) == 0
     out = capsys.readouterr().out
     for field in fields(Config):

@@ -12,6 +12,7 @@ from imdb_training import quick
 
 from fastrnn.imdb import encoder as encoders
 from fastrnn.imdb import tokens
+from fastrnn.imdb.batches import Batch, make_examples
 from fastrnn.imdb.checkpoint import Trained
 from fastrnn.imdb.encoder import Encoder
 from fastrnn.imdb.errors import DataError
@@ -22,7 +23,6 @@ from fastrnn.imdb.reviews import Reviews
 from fastrnn.imdb.sequences import kept_words
 from fastrnn.imdb.sources import tokenise_files
 from fastrnn.imdb.synthetic import synthetic_reviews
-from fastrnn.imdb.training import make_examples
 
 CPU = torch.device("cpu")
 FILES = synthetic_reviews(train=60, test=40)
@@ -105,7 +105,7 @@ def test_predictions_are_those_of_the_model():
     predictions = reader.predict(texts)
     ids = make_examples(config, TOKENISED.train, CPU).ids
     with torch.no_grad():
-        wanted = torch.sigmoid(reader._model(ids.t()))
+        wanted = torch.sigmoid(reader._model(Batch(ids.t())))
     torch.testing.assert_close(torch.tensor([each.probability for each in predictions]), wanted)
     for text, each in zip(texts, predictions, strict=True):
         words = tokens.split_words(text)

@@ -11,6 +11,7 @@ import torch
 from imdb_training import quick, small_corpus
 
 from fastrnn.imdb import checkpoint as checkpoints
+from fastrnn.imdb.batches import Batch
 from fastrnn.imdb.checkpoint import load_checkpoint, load_model, save_checkpoint
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.training import train
@@ -64,7 +65,7 @@ def test_loaded_model_gives_the_same_logits(path, state):
     ids = torch.randint(config.num_words, (20, 4))
     model.eval()
     state.model.eval()
-    assert torch.equal(model(ids), state.model(ids))
+    assert torch.equal(model(Batch(ids)), state.model(Batch(ids)))
 
 
 def test_weights_load_into_every_backend(path, state):
@@ -73,7 +74,7 @@ def test_weights_load_into_every_backend(path, state):
     ids = torch.randint(300, (20, 4))
     model.eval()
     state.model.eval()
-    torch.testing.assert_close(model(ids), state.model(ids))
+    torch.testing.assert_close(model(Batch(ids)), state.model(Batch(ids)))
 
 
 def test_a_failing_write_leaves_the_old_file(path, state, monkeypatch):

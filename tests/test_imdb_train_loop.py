@@ -9,8 +9,9 @@ import pytest
 import torch
 from imdb_training import quick, small_corpus
 
+from fastrnn.imdb.batches import Batch, make_examples
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.training import evaluate, find_device, make_examples, train
+from fastrnn.imdb.training import evaluate, find_device, train
 
 
 def losses_of(config, corpus=None):
@@ -85,7 +86,7 @@ def test_dropout_does_not_change_the_order_of_the_reviews(monkeypatch):
             on_epoch=lambda state, batches=batches: (
                 state.history
                 or state.model.register_forward_pre_hook(
-                    lambda model, inputs: batches.append(inputs[0].clone())
+                    lambda model, inputs: batches.append(inputs[0].ids.clone())
                 )
             ),
         )
@@ -119,7 +120,7 @@ def test_scores_are_those_of_their_definitions():
     examples = make_examples(config, small_corpus().test, torch.device("cpu"))
     scores = evaluate(result.model, examples, config)
     with torch.no_grad():
-        probability = torch.sigmoid(result.model(examples.ids.t()))
+        probability = torch.sigmoid(result.model(Batch(examples.ids.t())))
     guess, truth = probability > 0.5, examples.labels > 0.5
     hits = (guess & truth).sum().item()
     assert scores == result.test

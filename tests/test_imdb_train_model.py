@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 import fastrnn
 from fastrnn import reference
+from fastrnn.imdb.batches import Batch
 from fastrnn.imdb.model import OneHot, SentimentModel, initialise
 
 
@@ -46,7 +47,7 @@ def test_logits_come_from_the_final_states(cell, bidirectional):
     _, state = stock(model.embedding(ids))
     h_n = state[0] if cell == "lstm" else state
     last = torch.cat(list(h_n[-2:] if bidirectional else h_n[-1:]), dim=1)
-    torch.testing.assert_close(model(ids), model.head(last).squeeze(1))
+    torch.testing.assert_close(model(Batch(ids)), model.head(last).squeeze(1))
 
 
 def test_input_dropout_is_one_mask_for_all_steps():
@@ -62,9 +63,9 @@ def test_input_dropout_is_one_mask_for_all_steps():
 def test_dropout_acts_between_layers_in_training_only():
     model = build(layers=2, dropout=0.5)
     ids = random_ids()
-    assert not torch.equal(model(ids), model(ids))
+    assert not torch.equal(model(Batch(ids)), model(Batch(ids)))
     model.eval()
-    assert torch.equal(model(ids), model(ids))
+    assert torch.equal(model(Batch(ids)), model(Batch(ids)))
 
 
 def test_torch_init_is_that_of_torch():
@@ -113,5 +114,5 @@ def test_backends_are_what_they_are_called(cell, monkeypatch):
 
     layer = reference.layer
     monkeypatch.setattr(reference, "layer", spy)
-    build(cell=cell, layers=2, backend="reference")(random_ids())
+    build(cell=cell, layers=2, backend="reference")(Batch(random_ids()))
     assert modes == [build(cell=cell).layers[0].mode] * 2

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fastrnn.imdb import tables
+from fastrnn.imdb.batches import make_examples
 from fastrnn.imdb.checkpoint import load_model
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.encoder import Encoder
@@ -20,7 +21,7 @@ from fastrnn.imdb.terminal import (
     use_threads,
     warn_of_made_up,
 )
-from fastrnn.imdb.training import evaluate, find_device, make_examples
+from fastrnn.imdb.training import evaluate, find_device
 
 CheckpointArgument = Annotated[
     Path, typer.Argument(help="A checkpoint, such as RUN_DIR/best.pt.", show_default=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from types import NoneType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.losses import activation_before
 
 
 class Rule(NamedTuple):
@@ -19,9 +20,11 @@ class Rule(NamedTuple):
 
 AT_LEAST_ONE = Rule("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Rule("at least 0", lambda value: value >= 0)
+FINITE = Rule("at least 0 and finite", lambda value: 0 <= value < float("inf"))
 POSITIVE = Rule("above 0", lambda value: 0 < value < float("inf"))
 PROBABILITY = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
 FRACTION = Rule("above 0 and below 1", lambda value: 0 < value < 1)
+SHARE = Rule("between 0 and 1", lambda value: 0 <= value <= 1)
 # A checkpoint's settings build a model: these bounds keep a damaged file from asking for more
 # layers or elements than can be counted.
 SIZE = Rule("between 1 and 1,000,000", lambda value: 1 <= value <= 1_000_000)
@@ -79,17 +82,64 @@ class Config:
         "Dropout on each layer's input, one mask for all time steps, as Keras' `dropout`.",
         PROBABILITY,
     )
+    word_dropout: float = setting(
+        0.0, "Model", "Part of the words that training reads as unknown ones.", PROBABILITY
+    )
+    pooling: Literal["last", "max", "mean", "max-mean"] = setting(
+        "last",
+        "Model",
+        "What of the last layer is read: its last state, or its largest or mean output over the "
+        "time steps of a review; with these, padding is not read.",
+    )
+    output_activation: Literal["none", "relu", "tanh", "sigmoid"] | None = setting(
+        None, "Model", "Between output layer and loss; sigmoid for bce and else none if unset."
+    )
     init: Literal["torch", "keras"] = setting("torch", "Model", "Whose initial weights.")
     backend: Literal["fastrnn", "torch", "reference"] = setting(
         "fastrnn", "Model", "Recurrent layers of fastrnn, of torch.nn, or in plain PyTorch."
     )
 
-    loss: Literal["bce", "bce-logits"] = setting(
-        "bce-logits", "Training", "Cross-entropy of the sigmoid, or of the logits (more exact)."
+    loss: Literal["bce", "bce-logits", "cross-entropy", "nll", "mse", "l1"] = setting(
+        "bce-logits",
+        "Training",
+        "Binary cross-entropy of one probability or logit; or of two outputs the cross-entropy, "
+        "the same as negative log-likelihood, or distances to one-hot labels.",
     )
-    optimizer: Literal["adam", "sgd", "rmsprop"] = setting("adam", "Training", "Optimizer.")
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = setting(
+        "adam", "Training", "Optimizer."
+    )
+    momentum: float = setting(0.0, "Training", "Momentum of sgd.", PROBABILITY)
+    weight_decay: float | None = setting(
+        None, "Training", "Weight decay of adamw; 0.01 if unset.", FINITE
+    )
     lr: float = setting(1e-3, "Training", "Learning rate.", POSITIVE)
+    schedule: Literal["constant", "linear", "cosine", "step"] = setting(
+        "constant",
+        "Training",
+        "Course of the learning rate: linear and cosine fall until the last of --epochs.",
+    )
+    warmup_steps: int = setting(
+        0, "Training", "Steps over which the learning rate grows to --lr.", NOT_NEGATIVE
+    )
+    final_lr: float = setting(
+        0.0, "Training", "Part of --lr at which a linear or cosine schedule ends.", SHARE
+    )
+    step_epochs: int = setting(
+        10, "Training", "Epochs between two falls of a step schedule.", AT_LEAST_ONE
+    )
+    step_factor: float = setting(
+        0.1, "Training", "What --lr is multiplied by at each fall of a step schedule.", FRACTION
+    )
+    clip_norm: float | None = setting(
+        None, "Training", "Norm above which the gradient is scaled down to it.", POSITIVE
+    )
     batch_size: int = setting(64, "Training", "Reviews in a step.", AT_LEAST_ONE)
+    batches: Literal["padded", "bucketed"] = setting(
+        "padded",
+        "Training",
+        "Padded reads all of --maxlen steps; bucketed puts reviews of similar lengths together "
+        "and reads no padding.",
+    )
     epochs: int = setting(100, "Training", "Epochs at most.", AT_LEAST_ONE)
     patience: int = setting(
         3, "Training", "Epochs without a better validation loss before stopping.", AT_LEAST_ONE
@@ -110,6 +160,15 @@ class Config:
                 f"--dropout {self.dropout} acts between recurrent layers, and --layers is 1: "
                 "use --input-dropout, or --dropout 0"
             )
+        if self.momentum and self.optimizer != "sgd":
+            raise DataError(
+                f"--momentum {self.momentum} is for --optimizer sgd, got {self.optimizer}"
+            )
+        if self.weight_decay is not None and self.optimizer != "adamw":
+            raise DataError(
+                f"--weight-decay {self.weight_decay} is for --optimizer adamw, got {self.optimizer}"
+            )
+        activation_before(self.loss, self.output_activation)
 
     @staticmethod
     def option(name: str) -> str:
@@ -136,18 +195,18 @@ class Config:
 
 def _check(option: str, value: Any, hint: Any, declared: Any) -> None:
     """Raises DataError if `value` has not the type `hint` or breaks the field's rule."""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return
+        hint, _ = get_args(hint)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise DataError(f"{option} must be {' or '.join(get_args(hint))}, got {value!r}")
         return
-    kinds = get_args(hint) or (hint,)
-    if value is None and NoneType in kinds:
-        return
-    kind = kinds[0]
     # An int does for a float, but True is no number here although bool is a kind of int.
-    accepted = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
-        raise DataError(f"{option} must be of type {kind.__name__}, got {value!r}")
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or (hint is not bool and isinstance(value, bool)):
+        raise DataError(f"{option} must be of type {hint.__name__}, got {value!r}")
     rule: Rule | None = declared.metadata["rule"]
     if rule is not None and not rule.holds(value):
         raise DataError(f"{option} must be {rule.text}, got {value}")

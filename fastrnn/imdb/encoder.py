@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from fastrnn.imdb.batches import Examples, make_examples
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.reviews import Reviews
 from fastrnn.imdb.tokens import split_words
-from fastrnn.imdb.training import Examples, make_examples
 
 
 class Encoder:

@@ -1,4 +1,7 @@
-"""The network: words to vectors, recurrent layers one after another, one logit for a review."""
+"""The network: words to vectors, recurrent layers one after another, and what they say of a review.
+
+What the numbers mean that it gives, `fastrnn.imdb.losses` knows.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
 from fastrnn import reference
+from fastrnn.imdb.batches import Batch
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.losses import ACTIVATIONS, LOSSES, activation_before
+from fastrnn.imdb.sequences import OUT_OF_VOCABULARY
+from fastrnn.lengths import valid
 
 
 class OneHot(nn.Module):
@@ -35,25 +43,26 @@ class OneHot(nn.Module):
 
 
 class SentimentModel(nn.Module):
-    """Embedding or one-hot → recurrent layers → final hidden state → linear to one logit.
+    """Embedding or one-hot → recurrent layers → last state or pooling → linear → activation.
 
     The layers are single-layer modules one after another and all dropout is drawn between them,
     here, so that every backend draws the same random numbers in the same order.
 
     Args:
-        config: sizes, cell, dropout and backend; its `init` and `seed` are for `initialise`.
+        config: sizes, cell, dropout, pooling, loss and backend; its `init` and `seed` are for
+            `initialise`.
 
     Example:
         >>> model = SentimentModel(Config(cell="gru", backend="torch"))
-        >>> model(torch.zeros(100, 3, dtype=torch.int32)).shape
-        torch.Size([3])
+        >>> batch = Batch(torch.zeros(100, 3, dtype=torch.int32))
+        >>> model(batch).shape, model.probability(batch).shape
+        (torch.Size([3]), torch.Size([3]))
     """
 
     def __init__(self, config: Config) -> None:
         """Builds the layers."""
         super().__init__()
-        self.dropout = config.dropout
-        self.input_dropout = config.input_dropout
+        self.config = config
         self.embedding = (
             OneHot(config.num_words)
             if config.one_hot
@@ -67,24 +76,74 @@ class SentimentModel(nn.Module):
                 recurrent(features, config.hidden_size, bidirectional=config.bidirectional)
             )
             features = config.hidden_size * (2 if config.bidirectional else 1)
-        self.head = nn.Linear(features, 1)
+        pools = 2 if config.pooling == "max-mean" else 1
+        self.head = nn.Linear(features * pools, LOSSES[config.loss].outputs)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Returns the logits (B,) of reviews `ids` (T, B); above 0 is a positive review."""
-        x = self.embedding(ids)
+    def forward(self, batch: Batch) -> Tensor:
+        """Returns what the loss takes: one number for each review, (B,), or two, (B, 2)."""
+        config = self.config
+        x = self.embedding(self._drop_words(batch.ids))
         for index, layer in enumerate(self.layers):
             if index:
-                x = dropout(x, self.dropout, self.training)
-            x, state = layer(self._drop_inputs(x))
-        h_n = state[0] if isinstance(state, tuple) else state  # (directions, B, H)
-        logits: Tensor = self.head(h_n.transpose(0, 1).flatten(1))
-        return logits.squeeze(1)
+                x = dropout(x, config.dropout, self.training)
+            wants_output = index < len(self.layers) - 1 or config.pooling != "last"
+            x, h_n = _run(layer, self._drop_inputs(x), batch.lengths, wants_output)
+        features = (
+            h_n.transpose(0, 1).flatten(1)  # (directions, B, H) before
+            if config.pooling == "last"
+            else _pool(config.pooling, x, batch.lengths)
+        )
+        activation = ACTIVATIONS[activation_before(config.loss, config.output_activation)]
+        outputs: Tensor = activation(self.head(features))
+        return outputs.squeeze(1)
+
+    def probability(self, batch: Batch) -> Tensor:
+        """Returns the probability (B,) that a review is positive; above 0.5 it is called so."""
+        return LOSSES[self.config.loss].probability(self(batch))
+
+    def _drop_words(self, ids: Tensor) -> Tensor:
+        if not self.training or not self.config.word_dropout:
+            return ids
+        dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
+        return ids.masked_fill(dropped & (ids > OUT_OF_VOCABULARY), OUT_OF_VOCABULARY)
 
     def _drop_inputs(self, x: Tensor) -> Tensor:
         """One mask (B, I) for all time steps (Gal and Ghahramani 2016), Keras' `dropout`."""
-        if not self.training or not self.input_dropout:
+        if not self.training or not self.config.input_dropout:
             return x
-        return x * dropout(torch.ones_like(x[0]), self.input_dropout)
+        return x * dropout(torch.ones_like(x[0]), self.config.input_dropout)
+
+
+def _run(
+    layer: nn.Module, x: Tensor, lengths: Tensor | None, wants_output: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns the output (T, B, D * H), zero behind a review's end, and last h (D, B, H).
+
+    Without `wants_output` there may be None in place of the output.
+    """
+    if isinstance(layer, nn.RNN | nn.LSTM | nn.GRU):  # torch's own
+        if lengths is None:
+            output, state = layer(x)
+        else:
+            packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            output = pad_packed_sequence(packed)[0] if wants_output else None
+    else:
+        output, state = layer(x, lengths=lengths, output=wants_output)
+    return output, state[0] if isinstance(state, tuple) else state
+
+
+def _pool(pooling: str, output: Tensor, lengths: Tensor | None) -> Tensor:
+    """From the output (T, B, F) of reviews of such lengths to (B, F), or both poolings (B, 2F)."""
+    if lengths is None:
+        lengths = torch.full(output.shape[1:2], len(output))
+    lengths = lengths.to(output.device)
+    pooled = []
+    if "max" in pooling:
+        padding = ~valid(lengths, "right", len(output)).unsqueeze(-1)
+        pooled.append(output.masked_fill(padding, -torch.inf).amax(0))
+    if "mean" in pooling:
+        pooled.append(output.sum(0) / lengths.unsqueeze(1))
+    return torch.cat(pooled, 1)
 
 
 def _recurrent_class(config: Config) -> Callable[..., nn.RNNBase]:
@@ -149,8 +208,10 @@ def layer_table(model: SentimentModel, config: Config) -> list[LayerRow]:
     names = ["one-hot" if config.one_hot else "embedding"]
     names += [f"{config.cell} {index}" for index in range(1, config.layers + 1)]
     outputs = [f"(T, B, {features})"]
-    outputs += [f"(T, B, {config.hidden_size * directions})"] * (config.layers - 1)
-    outputs += [f"(B, {config.hidden_size * directions})", "(B,)"]
+    recurrent = config.hidden_size * directions
+    outputs += [f"(T, B, {recurrent})"] * (config.layers - 1)
+    outputs.append(f"(B, {model.head.in_features})")
+    outputs.append("(B,)" if model.head.out_features == 1 else f"(B, {model.head.out_features})")
     modules = [model.embedding, *model.layers, model.head]
     rows = [
         LayerRow(name, output, _count(module), _count(module) - _surplus_biases(module))

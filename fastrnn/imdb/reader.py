@@ -10,6 +10,8 @@ import torch
 
 from fastrnn.imdb.checkpoint import Trained
 from fastrnn.imdb.encoder import Encoder
+from fastrnn.imdb.losses import LOSSES
+from fastrnn.imdb.training import outputs_of
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,8 @@ class Reader:
         if not documents:
             return []
         examples = self.encoder.examples(documents, self._device)
-        batches = torch.split(examples.ids, self._config.batch_size)
-        logits = torch.cat([self._model(ids.t()) for ids in batches])
-        probabilities: list[float] = torch.sigmoid(logits.double()).tolist()
+        outputs = outputs_of(self._model, examples, self._config).double()
+        probabilities: list[float] = LOSSES[self._config.loss].probability(outputs).tolist()
         return probabilities
 
 

@@ -5,37 +5,24 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LRScheduler
 
+from fastrnn.imdb.batches import Examples, make_examples, split_batches
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.losses import LOSSES
 from fastrnn.imdb.model import SentimentModel, initialise
-from fastrnn.imdb.reviews import Corpus, Reviews
-from fastrnn.imdb.sequences import kept_words, pad_reviews, validation_split
-
-# One fused update for all parameters: at these sizes the loop over them costs as much as a layer.
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "sgd": partial(torch.optim.SGD, fused=True),
-    "rmsprop": torch.optim.RMSprop,
-}
-
-
-class Examples(NamedTuple):
-    """Padded reviews and their labels on the device."""
-
-    ids: Tensor
-    """int32 (N, T)."""
-    labels: Tensor
-    """float32 (N,), 1 for a positive review."""
+from fastrnn.imdb.optim import make_optimizer, make_schedule
+from fastrnn.imdb.reviews import Corpus
+from fastrnn.imdb.sequences import kept_words, validation_split
 
 
 class Scores(NamedTuple):
@@ -63,6 +50,8 @@ class State:
     config: Config
     model: SentimentModel
     optimizer: torch.optim.Optimizer
+    schedule: LRScheduler | None
+    """What sets the learning rate before each step; None where it never changes."""
     steps_per_epoch: int
     vocabulary: tuple[str, ...]
     """The words that the model knows, most frequent first; empty when the source has none."""
@@ -116,19 +105,20 @@ def train(
     """
     device = find_device(config.device)
     model = _new_model(config).to(device)
-    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
+    optimizer = make_optimizer(config, model.parameters())
     training, validation = _training_examples(config, corpus, device)
     # A generator of its own: the order of the reviews does not depend on how much dropout draws.
     order = torch.Generator().manual_seed(config.seed)
-    steps = math.ceil(len(training.ids) / config.batch_size)
+    steps = math.ceil(len(training.labels) / config.batch_size)
+    schedule = make_schedule(config, optimizer, steps)
     words = kept_words(corpus.vocabulary, config.num_words)
-    state = State(config, model, optimizer, steps, words)
+    state = State(config, model, optimizer, schedule, steps, words)
     best_weights = {}
     on_epoch(state)
     for epoch in range(1, config.epochs + 1):
         started = time.perf_counter()
-        permutation = torch.randperm(len(training.ids), generator=order).to(device)
-        train_loss = _train_epoch(state, training, permutation, on_step)
+        batches = split_batches(config, training, order)
+        train_loss = _train_epoch(state, training, batches, on_step)
         scores = evaluate(model, validation, config)
         seconds = time.perf_counter() - started
         if not math.isfinite(train_loss + scores.loss):
@@ -161,65 +151,67 @@ def _new_model(config: Config) -> SentimentModel:
 
 
 def _train_epoch(
-    state: State, examples: Examples, order: Tensor, on_step: Callable[[Tensor], None]
+    state: State,
+    examples: Examples,
+    batches: Sequence[Tensor],
+    on_step: Callable[[Tensor], None],
 ) -> float:
-    """Makes one step for each batch of `order`; returns the mean loss."""
-    model, optimizer = state.model, state.optimizer
+    """Makes one step for each of `batches`; returns the mean loss."""
+    model, optimizer, config = state.model, state.optimizer, state.config
+    mean_loss, parameters = LOSSES[config.loss].mean, list(model.parameters())
     model.train()
-    total = torch.zeros((), device=order.device)
-    for batch in torch.split(order, state.config.batch_size):
-        logits = model(examples.ids[batch].t())
-        loss = _loss(state.config, logits, examples.labels[batch])
+    losses = []
+    for indices in batches:
+        batch, labels = examples.take(indices)
+        loss = mean_loss(model(batch), labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if config.clip_norm is not None:
+            clip_grad_norm_(parameters, config.clip_norm)
         optimizer.step()
-        total += loss.detach() * len(batch)
-        on_step(loss.detach())
-    return total.item() / len(order)
+        if state.schedule is not None:
+            state.schedule.step()
+        losses.append(loss.detach())
+        on_step(losses[-1])
+    sizes = torch.tensor([len(indices) for indices in batches], device=loss.device)
+    return ((torch.stack(losses) * sizes).sum() / sizes.sum()).item()
+
+
+@torch.no_grad()
+def outputs_of(model: SentimentModel, examples: Examples, config: Config) -> Tensor:
+    """Returns what `model` gives for `examples`, in their order: (N,) or (N, 2), as for the loss.
+
+    It reads them without dropout, in batches of the training's size.
+    """
+    model.eval()
+    batches = split_batches(config, examples)
+    outputs = torch.cat([model(examples.take(indices)[0]) for indices in batches])
+    ordered = torch.empty_like(outputs)
+    ordered[torch.cat(list(batches)).to(outputs.device)] = outputs
+    return ordered
 
 
 @torch.no_grad()
 def evaluate(model: SentimentModel, examples: Examples, config: Config) -> Scores:
-    """Scores `model` on `examples`, without dropout, in batches of the training's size."""
-    model.eval()
-    batches = torch.split(examples.ids, config.batch_size)
-    logits = torch.cat([model(ids.t()) for ids in batches])
-    truth, guess = examples.labels.cpu() > 0.5, logits.cpu() > 0
+    """Scores `model` on `examples`, as `outputs_of` reads them."""
+    outputs, labels = outputs_of(model, examples, config), examples.labels
+    loss = LOSSES[config.loss]
+    truth, guess = labels.cpu() > 0.5, loss.probability(outputs).cpu() > 0.5
     return Scores(
-        loss=_loss(config, logits, examples.labels).item(),
+        loss=loss.mean(outputs, labels).item(),
         accuracy=float(accuracy_score(truth, guess)),
         f1=float(f1_score(truth, guess, zero_division=0.0)),
-    )
-
-
-def make_examples(config: Config, reviews: Reviews, device: torch.device) -> Examples:
-    """Returns `reviews` padded and cut as `config` says."""
-    ids = pad_reviews(
-        reviews,
-        num_words=config.num_words,
-        maxlen=config.maxlen,
-        padding=config.padding,
-        truncating=config.truncating,
-    )
-    return Examples(
-        torch.from_numpy(ids).to(device, torch.int32),
-        torch.from_numpy(reviews.labels).to(device, torch.float32),
     )
 
 
 def _training_examples(
     config: Config, corpus: Corpus, device: torch.device
 ) -> tuple[Examples, Examples]:
-    whole = make_examples(config, corpus.train, device)
     parts = validation_split(len(corpus.train), config.validation_fraction)
-    training, validation = (Examples(whole.ids[part], whole.labels[part]) for part in parts)
+    training, validation = (
+        make_examples(config, corpus.train.select(part), device) for part in parts
+    )
     return training, validation
-
-
-def _loss(config: Config, logits: Tensor, labels: Tensor) -> Tensor:
-    if config.loss == "bce":
-        return binary_cross_entropy(torch.sigmoid(logits), labels)
-    return binary_cross_entropy_with_logits(logits, labels)
 
 
 def find_device(name: str) -> torch.device:
