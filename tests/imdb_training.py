@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from fastrnn.imdb.checkpoint import save_checkpoint
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.presets import configure
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sources import tokenise_files
 from fastrnn.imdb.synthetic import synthetic_reviews
+from fastrnn.imdb.training import State, train
 
 
 @cache
@@ -25,3 +28,12 @@ def quick(preset: str | None = None, **given: Any) -> Config:
     """Settings of a preset, cut down to run in a second."""
     defaults = {"num_words": 300, "maxlen": 20, "epochs": 2, "backend": "torch"}
     return configure(preset, **{**defaults, **given})
+
+
+def write_checkpoint(path: Path, preset: str | None = None, **given: Any) -> Path:
+    """Trains for a moment, with a rate at which words matter, and writes a checkpoint."""
+    states: list[State] = []
+    config = quick(preset, **{"epochs": 3, "lr": 0.05, **given})
+    train(config, small_corpus(), on_epoch=states.append)
+    save_checkpoint(path, states[-1])
+    return path

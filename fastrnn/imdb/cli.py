@@ -12,7 +12,14 @@ import typer
 
 from fastrnn.imdb import tables
 from fastrnn.imdb.commands_data import DATA_EPILOG, data_command
-from fastrnn.imdb.commands_model import EVALUATE_EPILOG, evaluate_command
+from fastrnn.imdb.commands_model import (
+    EVALUATE_EPILOG,
+    EXPLAIN_EPILOG,
+    PREDICT_EPILOG,
+    evaluate_command,
+    explain_command,
+    predict_command,
+)
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.errors import DataError
@@ -34,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("evaluate", epilog=EVALUATE_EPILOG)(evaluate_command)
+app.command("predict", epilog=PREDICT_EPILOG)(predict_command)
+app.command("explain", epilog=EXPLAIN_EPILOG)(explain_command)
 app.command("data", epilog=DATA_EPILOG)(data_command)
 PRESET_HELP = "\n\n".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
 

@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from fastrnn.imdb import tables
+from fastrnn.imdb import explained, tables
 from fastrnn.imdb.batches import make_examples
 from fastrnn.imdb.checkpoint import load_model
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.encoder import Encoder
+from fastrnn.imdb.files import replacing
+from fastrnn.imdb.inputs import Given, chunks, given_lines, given_text
 from fastrnn.imdb.options import option_text
+from fastrnn.imdb.reader import Explanation, Prediction, Reader
 from fastrnn.imdb.terminal import (
     announce,
     epilog,
+    results,
     show,
     show_json,
     use_threads,
@@ -29,7 +34,19 @@ CheckpointArgument = Annotated[
 DeviceOption = Annotated[str, typer.Option(help=option_text("device"))]
 ThreadsOption = Annotated[int | None, typer.Option(help=option_text("threads"), min=1)]
 
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead, an object on a line.")
+]
+
 EVALUATE_EPILOG = epilog("evaluate runs/NAME/best.pt --data aclImdb_v1.tar.gz")
+PREDICT_EPILOG = epilog(
+    'predict runs/NAME/best.pt "A gripping story, and superbly played."',
+    "predict runs/NAME/best.pt --file reviews.txt --json | jq .label",
+)
+EXPLAIN_EPILOG = epilog(
+    'explain runs/NAME/best.pt "It begins well and ends badly." --picture moves.png',
+    "explain runs/NAME/best.pt - < review.txt",
+)
 
 
 def evaluate_command(
@@ -37,9 +54,7 @@ def evaluate_command(
     data: Annotated[
         str | None, typer.Option(help=f"{option_text('data')} Default as trained.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-    ] = False,
+    as_json: JsonOption = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
@@ -63,3 +78,79 @@ def evaluate_command(
         show_json({"source": corpus.source, "synthetic": corpus.synthetic, **scores._asdict()})
     else:
         show(tables.scores({"test": scores}))
+
+
+def predict_command(
+    checkpoint: CheckpointArgument,
+    text: Annotated[
+        str | None,
+        typer.Argument(help="One review; - or nothing for standard input.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A text file of reviews, each on a line of its own.")
+    ] = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Tells for reviews whether they are positive, and how probable that is.
+
+    A file and standard input hold one review on each line, in UTF-8; blank lines are passed over.
+    A review is positive where the probability is above one half.
+    """
+    reader = _reader(checkpoint, device, threads)
+    rows: list[tuple[Given, Prediction]] = []
+    for chunk in chunks(given_lines(text, file)):
+        predicted = zip(chunk, reader.predict([each.text for each in chunk]), strict=True)
+        if not as_json:
+            rows.extend(predicted)
+            continue
+        for given, prediction in predicted:
+            show_json({"line": given.line, **prediction.to_dict()})
+    if not as_json:
+        show(tables.predictions(rows))
+
+
+def explain_command(
+    checkpoint: CheckpointArgument,
+    text: Annotated[
+        str, typer.Argument(help="A review; - for standard input.", show_default=False)
+    ],
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the moves too, into this PNG file.")
+    ] = None,
+    as_json: JsonOption = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Shows how the probability of a positive review moves as the model reads word by word.
+
+    After each word stands what the model thinks of the review up to there: as a colour in a
+    terminal, as a number elsewhere.
+    """
+    reader = _reader(checkpoint, device, threads)
+    explanation = reader.explain(given_text(text))
+    if picture is not None:
+        with replacing(picture) as file:
+            file.write(explained.picture(explanation))
+    if as_json:
+        show_json(explanation.to_dict())
+    else:
+        _show_explanation(results(), explanation)
+
+
+def _reader(checkpoint: Path, device: str, threads: int | None) -> Reader:
+    use_threads(threads)
+    return Reader(load_model(checkpoint), find_device(device))
+
+
+def _show_explanation(console: Console, explanation: Explanation) -> None:
+    console.print(explained.summary(explanation.prediction))
+    if console.color_system is None:
+        console.print(explained.numbers(explanation))
+        return
+    console.print()
+    console.print(explained.line(explanation))
+    console.print()
+    console.print(f"Largest moves in points: {', '.join(explained.moves(explanation))}")
+    console.print(explained.legend())

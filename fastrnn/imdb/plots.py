@@ -22,7 +22,7 @@ def losses(history: list[Epoch], best_epoch: int) -> bytes:
     axes.axvline(best_epoch, color="gray", linestyle=":", label=f"best epoch: {best_epoch}")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def review_lengths(corpus: Corpus) -> bytes:
@@ -36,10 +36,11 @@ def review_lengths(corpus: Corpus) -> bytes:
     axes.axvline(median, color="C2", linestyle="--", label=f"median: {median:.1f}")
     axes.set(xlabel="words in a training review", ylabel="reviews")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
     return file.getvalue()

@@ -8,24 +8,28 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.inputs import Given
 from fastrnn.imdb.model import LayerRow
+from fastrnn.imdb.reader import Prediction
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import review_lengths
+from fastrnn.imdb.terminal import printable
 from fastrnn.imdb.training import Scores
+
+EXCERPT = 60  # characters of a review
 
 
 def layers(rows: list[LayerRow]) -> Table:
     """Returns the layer table, as Keras' `summary()`; its last row is the total."""
-    table = _table("layer", "output", "parameters (torch)", "parameters (Keras)")
+    made = table("layer", "output", "parameters (torch)", "parameters (Keras)")
     for row in rows:
         if row is rows[-1]:
-            table.add_section()
-        table.add_row(
-            row.name, row.output, f"{row.torch_parameters:,}", f"{row.keras_parameters:,}"
-        )
-    return table
+            made.add_section()
+        made.add_row(row.name, row.output, f"{row.torch_parameters:,}", f"{row.keras_parameters:,}")
+    return made
 
 
 def layers_text(rows: list[LayerRow]) -> str:
@@ -49,18 +53,35 @@ def one_hot_sizes(config: Config, reviews: int) -> str:
 
 def scores(parts: dict[str, Scores]) -> Table:
     """Returns a row of scores for each named part of the data."""
-    table = _table("reviews", "loss", "accuracy", "F1")
+    made = table("reviews", "loss", "accuracy", "F1")
     for name, each in parts.items():
-        table.add_row(name, f"{each.loss:.4f}", f"{each.accuracy:.4f}", f"{each.f1:.4f}")
-    return table
+        made.add_row(name, f"{each.loss:.4f}", f"{each.accuracy:.4f}", f"{each.f1:.4f}")
+    return made
+
+
+def predictions(rows: list[tuple[Given, Prediction]]) -> Table:
+    """Returns a row for each review: what the model thinks of it, and how it begins."""
+    made = table("line", "label", "positive %", "words", "read", "unknown")
+    made.add_column("review", no_wrap=True, overflow="ellipsis")
+    for given, each in rows:
+        made.add_row(
+            str(given.line),
+            each.label,
+            f"{100 * each.probability:.1f}",
+            f"{each.words:,}",
+            f"{each.read:,}",
+            f"{each.unknown:,}",
+            Text(printable(given.text[:EXCERPT])),
+        )
+    return made
 
 
 def corpus(found: Corpus) -> Table:
     """Returns counts and lengths of the training and test reviews."""
-    table = _table("reviews", "count", "positive", "mean length", "median length", "longest")
+    made = table("reviews", "count", "positive", "mean length", "median length", "longest")
     for name, reviews in (("training", found.train), ("test", found.test)):
         lengths = review_lengths(reviews)
-        table.add_row(
+        made.add_row(
             name,
             f"{len(reviews):,}",
             f"{int(reviews.labels.sum()):,}",
@@ -68,12 +89,13 @@ def corpus(found: Corpus) -> Table:
             f"{np.median(lengths):.1f}",
             f"{lengths.max()}",
         )
-    return table
+    return made
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first)
+def table(first: str, *others: str) -> Table:
+    """Returns an empty table with these columns; numbers are on the right."""
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column(first)
     for name in others:
-        table.add_column(name, justify="left" if name == "output" else "right")
-    return table
+        made.add_column(name, justify="left" if name in ("output", "label", "state") else "right")
+    return made
