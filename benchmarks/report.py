@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from benchmarks.cases import Case
 from benchmarks.engines import FASTRNN, TORCH
 from benchmarks.timing import Spread, ratios
 from fastrnn.imdb.files import replacing
+from fastrnn.imdb.machine import cpu_model
 
 Row = dict[str, Any]
 """One case as it stands in the JSON: sizes, milliseconds, ratios, notes."""
@@ -63,12 +63,12 @@ def best_rival(row: Row) -> str:
 def machine_facts() -> dict[str, Any]:
     """What a reader must know to judge any figure; taken before the timing begins."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "isa": fastrnn.info().cpu_isa,
         "torch": str(torch.__version__),
         "fastrnn": fastrnn.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "load_average": round(os.getloadavg()[0], 2),
     }
@@ -83,14 +83,7 @@ def machine(dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit that is checked out, "-dirty" if files differ from it; None outside of git."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:

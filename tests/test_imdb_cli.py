@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import fields
 
 import pytest
 import torch
+from imdb_programs import program, wait_for
 
 from fastrnn.imdb import cli, commands_data
 from fastrnn.imdb.__main__ import main
@@ -269,23 +268,7 @@ def test_mistakes_in_paths(capsys, tmp_path, trained):
     assert "damaged" in refused(capsys, "evaluate", file)
 
 
-def wait_for(condition, process, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """A shell has what it starts in the background ignore Ctrl-C, and so would the program."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys, heeded):
+def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys):
     folder = tmp_path / "run"
     command = [
         "train",
@@ -299,20 +282,10 @@ def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys, heeded):
         "1",
     ]
     history = folder / "history.csv"
-    with subprocess.Popen(
-        [sys.executable, "-m", "fastrnn.imdb", *command, *QUICK, "--run-dir", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            wait_for(
-                lambda: history.exists() and len(history.read_text().splitlines()) > 2, process
-            )
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-        finally:
-            process.kill()  # if it still runs: it would train without end
+    with program(*command, *QUICK, "--run-dir", str(folder)) as process:
+        wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 2, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     last = folder / "last.pt"
     assert process.returncode == 130
     assert f"interrupted; the last complete epoch is in {last}" in err

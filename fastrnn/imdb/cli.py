@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from fastrnn.imdb import tables
+from fastrnn.imdb.commands_compare import COMPARE_EPILOG, compare_command
 from fastrnn.imdb.commands_data import DATA_EPILOG, data_command
 from fastrnn.imdb.commands_model import (
     EVALUATE_EPILOG,
@@ -44,6 +45,7 @@ app.command("evaluate", epilog=EVALUATE_EPILOG)(evaluate_command)
 app.command("predict", epilog=PREDICT_EPILOG)(predict_command)
 app.command("explain", epilog=EXPLAIN_EPILOG)(explain_command)
 app.command("data", epilog=DATA_EPILOG)(data_command)
+app.command("compare", epilog=COMPARE_EPILOG)(compare_command)
 PRESET_HELP = "\n\n".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, silent where stderr is no terminal."""
+"""Progress on stderr: bars where it is a terminal, and a line for each of many runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 from torch import Tensor
 
 from fastrnn.imdb.training import State
@@ -40,3 +40,20 @@ def _line(state: State) -> str:
         f"{last.validation_loss:.4f}, accuracy {last.validation_accuracy:.4f}, "
         f"{last.seconds:.1f} s{', best so far' if state.improved else ''}"
     )
+
+
+@contextmanager
+def run_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Counts runs on stderr; yields what is called with a line for each that is done."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    columns = (SpinnerColumn(), *Progress.get_default_columns()[:2], MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("runs", total=total)
+
+        def done(line: str) -> None:
+            console.print(line)
+            progress.advance(task)
+
+        yield done

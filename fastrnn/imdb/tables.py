@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
 
 import numpy as np
 from rich import box
@@ -20,6 +23,46 @@ from fastrnn.imdb.terminal import printable
 from fastrnn.imdb.training import Scores
 
 EXCERPT = 60  # characters of a review
+
+
+class Grid(NamedTuple):
+    """A table as texts, for the terminal, for Markdown and for HTML."""
+
+    titles: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+
+
+def grid(content: Grid) -> Table:
+    """Returns a grid as a table for the terminal."""
+    table = _table(*content.titles)
+    for line in content.lines:
+        table.add_row(*line)
+    return table
+
+
+def markdown(content: Grid) -> str:
+    """Returns a grid as a table in Markdown.
+
+    Example:
+        >>> print(markdown(Grid(("cell", "s"), [("`gru`", "0.3")])), end="")
+        | cell | s |
+        |---|--:|
+        | `gru` | 0.3 |
+    """
+    rule = "|---|" + "--:|" * (len(content.titles) - 1)
+    head, *lines = (f"| {' | '.join(line)} |" for line in (content.titles, *content.lines))
+    return "\n".join([head, rule, *lines]) + "\n"
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Returns the mean, and the standard deviation where there are several values.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0]), spread([0.25], digits=2)
+        ('2.0 ± 1.0', '0.25')
+    """
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
 
 
 def layers(rows: list[LayerRow]) -> Table:
