@@ -29,7 +29,7 @@ def same(a: Corpus | Tokenised, b: Corpus | Tokenised) -> bool:
     return a.vocabulary == b.vocabulary and all(
         np.array_equal(getattr(x, field), getattr(y, field))
         for x, y in ((a.train, b.train), (a.test, b.test))
-        for field in ("words", "offsets", "labels")
+        for field in ("words", "offsets", "labels", "files")
     )
 
 
@@ -39,9 +39,9 @@ def count_tokenising(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     calls: list[ReviewFiles] = []
     original = sources.tokenise_files
 
-    def counting(files: ReviewFiles) -> Tokenised:
+    def counting(files: ReviewFiles, tokens: str) -> Tokenised:
         calls.append(files)
-        return original(files)
+        return original(files, tokens)
 
     monkeypatch.setattr(sources, "tokenise_files", counting)
     return lambda: len(calls)

@@ -324,7 +324,7 @@ def publish_words(path: Path, ranks: dict[str, int], monkeypatch: pytest.MonkeyP
 
 def test_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npz = write_npz(tmp_path / "imdb.npz", [[3, 1], [7], [2, 2], [88584]], [[5], []])
-    tokenised = open_source(publish_npz(npz, monkeypatch)).read()
+    tokenised = open_source(publish_npz(npz, monkeypatch)).read("keras")
     assert lists(tokenised.train) == [[3, 1], [7], [2, 2], [88584]]
     assert tokenised.train.labels.tolist() == [1, 1, 0, 0]
     assert lists(tokenised.test) == [[5], []]

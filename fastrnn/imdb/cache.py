@@ -11,12 +11,15 @@ import numpy as np
 from fastrnn.imdb.files import replacing
 from fastrnn.imdb.reviews import Reviews, Tokenised
 
-FORMAT = 1  # raise it when tokens.py, the order of reviews or this file's fields change
+FORMAT = 2  # raise it when tokens.py, the order of reviews or this file's fields change
 
 
-def cache_file(folder: Path, fingerprint: str) -> Path:
-    """Where the tokenised reviews of the source with this fingerprint are kept."""
-    return folder / f"tokens-{FORMAT}-{fingerprint[:32]}.npz"
+_FIELDS = ("words", "offsets", "labels", "files")
+
+
+def cache_file(folder: Path, fingerprint: str, tokens: str) -> Path:
+    """Where the reviews of the source with this fingerprint, cut by these rules, are kept."""
+    return folder / f"tokens-{FORMAT}-{tokens}-{fingerprint[:32]}.npz"
 
 
 def load(path: Path) -> Tokenised | None:
@@ -25,7 +28,7 @@ def load(path: Path) -> Tokenised | None:
         # Opened here: given a name, np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             train, test = (
-                Reviews(*(arrays[f"{split}_{field}"] for field in ("words", "offsets", "labels")))
+                Reviews(*(arrays.get(f"{split}_{field}") for field in _FIELDS))
                 for split in ("train", "test")
             )
             text = arrays["vocabulary"].tobytes().decode("utf-8")
@@ -40,8 +43,9 @@ def store(path: Path, tokenised: Tokenised) -> None:
     text = "\n".join(tokenised.vocabulary).encode("utf-8")
     arrays: dict[str, Any] = {"vocabulary": np.frombuffer(text, np.uint8)}
     for split, reviews in (("train", tokenised.train), ("test", tokenised.test)):
-        for field in ("words", "offsets", "labels"):
-            arrays[f"{split}_{field}"] = getattr(reviews, field)
+        for field in _FIELDS:
+            if (values := getattr(reviews, field)) is not None:
+                arrays[f"{split}_{field}"] = values
     try:
         with replacing(path) as file:
             np.savez(file, **arrays)

@@ -20,7 +20,11 @@ KERAS_SEED = 113
 
 
 def load_corpus(
-    data: str | Path | None = None, *, cache_dir: Path | None = None, offline: bool = False
+    data: str | Path | None = None,
+    *,
+    tokens: str = "keras",
+    cache_dir: Path | None = None,
+    offline: bool = False,
 ) -> Corpus:
     """Load the IMDB reviews of Maas et al., tokenised and in the order Keras gives them.
 
@@ -29,6 +33,8 @@ def load_corpus(
             .tgz, .tar.xz, .txz); or Keras' ``imdb.npz``. None tries $FASTRNN_DATA,
             ``~/.keras/datasets/imdb.npz``, ``cache_dir``, and last the published archive, which
             is downloaded (84 MB) and verified.
+        tokens: Name of the rules in ``tokens.TOKENS`` by which texts are cut; ``imdb.npz`` has
+            Keras' tokens and no others.
         cache_dir: Where downloads and tokenised reviews are kept; None is $FASTRNN_CACHE or the
             platform's cache folder.
         offline: Download nothing.
@@ -38,7 +44,8 @@ def load_corpus(
         True and ``source`` says so.
 
     Raises:
-        DataError: The data named or found is missing, incomplete, altered or damaged.
+        DataError: The data named or found is missing, incomplete, altered or damaged, or has not
+            the tokens wanted.
 
     Source:
         Maas et al., "Learning Word Vectors for Sentiment Analysis", ACL 2011; order, ranks and
@@ -54,10 +61,10 @@ def load_corpus(
     try:
         path = find_path(data, folder, offline=offline)
     except DataError as error:
-        return _synthetic_corpus(str(error))
+        return _synthetic_corpus(str(error), tokens)
     source = open_source(path)
     try:
-        tokenised = _tokenised(source, folder)
+        tokenised = _tokenised(source, folder, tokens)
     except OSError as error:
         raise DataError(f"{source.name}: cannot be read: {error}") from error
     train, test = keras_shuffle(tokenised.train, tokenised.test)
@@ -77,11 +84,11 @@ def keras_shuffle(train: Reviews, test: Reviews) -> tuple[Reviews, Reviews]:
     return shuffled(train), shuffled(test)
 
 
-def _tokenised(source: Source, folder: Path) -> Tokenised:
-    kept = cache.cache_file(folder, source.fingerprint())
+def _tokenised(source: Source, folder: Path, tokens: str) -> Tokenised:
+    kept = cache.cache_file(folder, source.fingerprint(), tokens)
     tokenised = cache.load(kept)
     if tokenised is None:
-        tokenised = source.read()
+        tokenised = source.read(tokens)
         cache.store(kept, tokenised)
     return tokenised
 
@@ -93,8 +100,8 @@ def _describe(name: str, train: Reviews, test: Reviews) -> str:
     return f"{text}, not the full set of {FULL_SPLIT:,} each"
 
 
-def _synthetic_corpus(reason: str) -> Corpus:
-    tokenised = tokenise_files(synthetic_reviews())
+def _synthetic_corpus(reason: str, tokens: str) -> Corpus:
+    tokenised = tokenise_files(synthetic_reviews(), tokens)
     train, test = keras_shuffle(tokenised.train, tokenised.test)
     source = (
         f"synthetic reviews, {len(train):,} training and {len(test):,} test, because {reason}. "

@@ -95,6 +95,13 @@ def texts_and_labels(files: ReviewFiles, split: Split) -> tuple[list[str], list[
     return texts, labels
 
 
+def file_numbers(files: ReviewFiles, split: Split) -> list[int]:
+    """The numbers in the names of the files, in the order of `texts_and_labels`."""
+    return [
+        int(name.split("_")[0]) for each in CLASSES for name in sorted(files[f"{split}/{each}"])
+    ]
+
+
 def _read_review(entry: os.DirEntry[str]) -> bytes:
     size = entry.stat().st_size
     if not entry.is_file() or size > MAX_REVIEW_BYTES:

@@ -15,12 +15,15 @@ class Reviews:
 
     Args:
         words: int32, the words of all reviews one after another, as frequency ranks from 1
-            (the form of Keras' ``imdb.npz``; no padding, start or out-of-vocabulary numbers).
+            (the form of Keras' ``imdb.npz``; no padding or start numbers). A word that the
+            vocabulary lacks is not there, or has the rank behind the last, as the tokeniser has it.
         offsets: int64 of shape (n + 1,); review i is ``words[offsets[i]:offsets[i + 1]]``.
         labels: int64 of shape (n,); 1 is a positive review, 0 a negative one.
+        files: int64 of shape (n,), the numbers in the names of the files, by which reviews of a
+            film stand together in their class; None where there were no files.
 
     Raises:
-        ValueError: The three arrays do not describe the same reviews.
+        ValueError: The arrays do not describe the same reviews.
 
     Example:
         >>> reviews = Reviews(np.array([5, 1, 2], np.int32), np.array([0, 1, 3]), np.array([1, 0]))
@@ -33,6 +36,7 @@ class Reviews:
     words: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    files: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays belong together."""
@@ -44,6 +48,8 @@ class Reviews:
                 f"Reviews: {len(self.labels)} labels need {len(self.labels) + 1} offsets and flat "
                 f"words, got shapes {self.offsets.shape} and {self.words.shape}"
             )
+        if self.files is not None and self.files.shape != self.labels.shape:
+            raise ValueError(f"Reviews: files must have shape {self.labels.shape}")
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.words):
             raise ValueError(f"Reviews: offsets must run from 0 to {len(self.words)}")
         if np.any(np.diff(self.offsets) < 0):
@@ -64,7 +70,8 @@ class Reviews:
         words = np.empty(offsets[-1], np.int32)
         for position, index in enumerate(indices):
             words[offsets[position] : offsets[position + 1]] = self[index]
-        return Reviews(words, offsets, self.labels[indices])
+        files = None if self.files is None else self.files[indices]
+        return Reviews(words, offsets, self.labels[indices], files)
 
 
 class Tokenised(NamedTuple):

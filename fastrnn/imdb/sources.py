@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from fastrnn.imdb import archives, keras_file, review_files
 from fastrnn.imdb.download import published_archive
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import file_digest
-from fastrnn.imdb.review_files import ReviewFiles, texts_and_labels
-from fastrnn.imdb.reviews import Tokenised
-from fastrnn.imdb.tokens import tokenise
+from fastrnn.imdb.review_files import ReviewFiles, Split, file_numbers, texts_and_labels
+from fastrnn.imdb.reviews import Reviews, Tokenised
+from fastrnn.imdb.tokens import TOKENS, tokenise
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class Source:
     Args:
         name: What it is and where, for people.
         fingerprint: Gives a text that changes when the content does; fast.
-        read: Reads, checks and tokenises the reviews, in the order of the files; slow.
+        read: Reads, checks and tokenises the reviews, in the order of the files, by the rules of
+            that name in ``tokens.TOKENS``; slow.
     """
 
     name: str
     fingerprint: Callable[[], str]
-    read: Callable[[], Tokenised]
+    read: Callable[[str], Tokenised]
 
 
 def find_path(data: str | Path | None, cache: Path, *, offline: bool) -> Path:
@@ -63,18 +66,37 @@ def open_source(path: Path) -> Source:
         return Source(
             f"archive {path}",
             lambda: file_digest(path),
-            lambda: tokenise_files(archives.read_archive(path)),
+            lambda tokens: tokenise_files(archives.read_archive(path), tokens),
         )
     if path.suffix == ".npz":
         return Source(
-            f"Keras' {path}", lambda: _npz_fingerprint(path), lambda: keras_file.read_npz(path)
+            f"Keras' {path}",
+            lambda: _npz_fingerprint(path),
+            lambda tokens: _read_npz(path, tokens),
         )
     raise DataError(f"{path}: not a file of a known kind; {_WANTED}")
 
 
-def tokenise_files(files: ReviewFiles) -> Tokenised:
-    """Tokenise both splits of a checked set of files."""
-    return tokenise(texts_and_labels(files, "train"), texts_and_labels(files, "test"))
+def tokenise_files(files: ReviewFiles, tokens: str = "keras") -> Tokenised:
+    """Tokenise both splits of a checked set of files by the rules of that name."""
+    rules = TOKENS[tokens]
+    tokenised = tokenise(texts_and_labels(files, "train"), texts_and_labels(files, "test"), rules)
+
+    def named(reviews: Reviews, split: Split) -> Reviews:
+        return replace(reviews, files=np.array(file_numbers(files, split), np.int64))
+
+    return Tokenised(
+        named(tokenised.train, "train"), named(tokenised.test, "test"), tokenised.vocabulary
+    )
+
+
+def _read_npz(path: Path, tokens: str) -> Tokenised:
+    if tokens != "keras":
+        raise DataError(
+            f"{path}: holds the numbers of Keras' tokens and no text, and wanted are {tokens!r} "
+            "tokens: give the aclImdb folder or an archive of it with --data"
+        )
+    return keras_file.read_npz(path)
 
 
 def _folder_source(path: Path) -> Source:
@@ -84,7 +106,7 @@ def _folder_source(path: Path) -> Source:
     return Source(
         f"folder {root}",
         lambda: _folder_fingerprint(root),
-        lambda: tokenise_files(review_files.read_folders(root)),
+        lambda tokens: tokenise_files(review_files.read_folders(root), tokens),
     )
 
 
