@@ -8,7 +8,7 @@ from fastrnn.imdb.errors import DataError
 
 # What each extra of pyproject.toml installs, by the names that are imported.
 EXTRAS = {
-    "imdb": ("typer", "rich", "matplotlib", "sklearn", "pooch", "jinja2"),
+    "imdb": ("typer", "rich", "matplotlib", "sklearn", "scipy", "pooch", "jinja2"),
     "serve": ("starlette", "uvicorn", "jinja2"),
 }
 
