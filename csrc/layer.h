@@ -123,6 +123,12 @@ struct LayerForward {
   bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
   const Wide<T>*weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
+  // Multiplies the previous h of each row before the hidden product; (B, features), or null. With
+  // it there is no projection.
+  const Wide<T>* mask;
+  // (2, B, features): h times mask, of even times and of odd ones, which other units of a step read
+  // while its own are written. Before the first step both are hx times mask.
+  Wide<T>* masked;
   T* output;  // features for each row, rows output_stride apart; run_forward takes null, too
   int64_t output_stride;
   T* h_n;      // (B, features)
@@ -151,6 +157,8 @@ struct LayerBackward {
   int64_t projection_panel;
   Wide<T>* grad_unprojected;  // (B, H), of the current step
   Wide<T>* unprojected;       // H for each row of the steps, written
+  const Wide<T>* mask;        // as forward's
+  Wide<T>* masked;            // with mask: features for each row of the steps, h before it, written
   Wide<T>* grad_projected;    // features for each row of the steps, written
   const T* output;            // features for each row
   const T* reserve;           // (reserve_per_unit, H) for each row

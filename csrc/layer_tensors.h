@@ -18,13 +18,14 @@ struct Layer {
   Tensor input, hx;
   std::optional<Tensor> cx;
   Tensor weight_ih, weight_hh;
-  std::optional<Tensor> weight_hr;
+  std::optional<Tensor> weight_hr, mask;
   Steps steps;
   int64_t features;  // of h
 
   Layer(int64_t mode_index, bool reversed, const Tensor& input_, const Tensor& hx_,
         const std::optional<Tensor>& cx_, const Tensor& weight_ih_, const Tensor& weight_hh_,
-        const std::optional<Tensor>& weight_hr_, const std::optional<Tensor>& batch_sizes)
+        const std::optional<Tensor>& weight_hr_, const std::optional<Tensor>& batch_sizes,
+        const std::optional<Tensor>& mask_)
       : reverse(reversed), steps(input_, batch_sizes, hx_.dim() == 2 ? hx_.size(0) : 0) {
     mode = checked_mode(mode_index);
     check_dtype(input_);
@@ -49,6 +50,8 @@ struct Layer {
     weight_ih = dense(weight_ih_);
     weight_hh = dense(weight_hh_);
     weight_hr = dense(weight_hr_);
+    if (mask_) check_mask(*mask_);
+    mask = dense(mask_);
   }
 
   ScalarType dtype() const { return input.scalar_type(); }
@@ -70,6 +73,11 @@ struct Layer {
   }
 
  private:
+  void check_mask(const Tensor& mask_) const {
+    STD_TORCH_CHECK(!weight_hr && input.element_size() >= 4,
+                    "mask must be float32 or float64, and without weight_hr");
+    check(mask_, "mask", {shape.B, features}, input);
+  }
   void check_projection(const Tensor& weight, const Tensor& input_) const {
     STD_TORCH_CHECK(mode == Mode::kLstm && features < shape.H,
                     "weight_hr is for LSTM, whose h it makes smaller");
@@ -86,12 +94,14 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 constexpr const char* kForwardSchema =
     "_layer_forward(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
     "Tensor? bias_ih, Tensor? bias_hh, int mode, bool reverse, bool save, "
-    "bool bfloat16_weights=False, Tensor? batch_sizes=None, Tensor? weight_hr=None) "
+    "bool bfloat16_weights=False, Tensor? batch_sizes=None, Tensor? weight_hr=None, "
+    "Tensor? mask=None) "
     "-> (Tensor output, Tensor h_n, Tensor c_n, Tensor reserve)";
 constexpr const char* kBackwardSchema =
     "_layer_backward(Tensor? grad_output, Tensor? grad_h_n, Tensor? grad_c_n, Tensor input, "
     "Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, Tensor output, Tensor reserve, "
-    "int mode, bool reverse, int wanted, Tensor? batch_sizes=None, Tensor? weight_hr=None) "
+    "int mode, bool reverse, int wanted, Tensor? batch_sizes=None, Tensor? weight_hr=None, "
+    "Tensor? mask=None) "
     "-> (Tensor grad_input, Tensor grad_hx, Tensor grad_cx, Tensor grad_weight_ih, "
     "Tensor grad_weight_hh, Tensor grad_bias_ih, Tensor grad_bias_hh, Tensor grad_weight_hr)";
 

@@ -26,9 +26,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     const Tensor& weight_hh, const std::optional<Tensor>& bias_ih,
     const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save,
     bool bfloat16_weights, const std::optional<Tensor>& batch_sizes,
-    const std::optional<Tensor>& weight_hr) {
+    const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& mask) {
   check_on_cpu(input);
-  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes);
+  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
+                    mask);
   const auto [T, B, I, H] = layer.shape;
   layer.check_biases(bias_ih, bias_hh);
   const auto dense_bias_ih = dense(bias_ih), dense_bias_hh = dense(bias_hh);
@@ -48,6 +49,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     forward.output_stride = layer.features;
     forward.h_n = mutable_data<Element>(h_n);
     forward.c_n = mutable_data<Element>(c_n);
+    forward.mask = data<Wide<Element>>(layer.mask);
     forward.reserve = save ? mutable_data<Element>(reserve) : nullptr;
     run_forward(layer.mode, forward, weights<Element>(layer, dense_bias_ih, dense_bias_hh), !save,
                 bfloat16_weights);
@@ -82,9 +84,10 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
                        const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& output,
                        const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted,
                        const std::optional<Tensor>& batch_sizes,
-                       const std::optional<Tensor>& weight_hr) {
+                       const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& mask) {
   check_on_cpu(input);
-  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes);
+  const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
+                    mask);
   const auto [T, B, I, H] = layer.shape;
   const int64_t F = layer.features, rows = gates(layer.mode) * H;
   const auto wants = [&](Wanted result) { return (wanted >> result & 1) != 0; };
@@ -114,6 +117,7 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     backward.cx = data<Element>(layer.cx);
     backward.output = data<Element>(outputs);
     backward.reserve = data<Element>(reserved);
+    backward.mask = data<Wide<Element>>(layer.mask);
     backward.wants_grad_hx = wants(kHx);
     backward.grad_h = mutable_data<Element>(grad_h);
     backward.grad_c = mutable_data<Element>(grad_c);

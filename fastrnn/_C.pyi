@@ -24,6 +24,7 @@ def plan(
     threads: int,
     bfloat16_weights: bool = ...,
     features: int = ...,
+    masks: bool = ...,
 ) -> dict[str, int]: ...
 def cuda_plan(
     mode: int,

@@ -34,6 +34,7 @@ def _fake_forward(
     bfloat16_weights: bool = False,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *rows, _ = input.shape
     features = hx.shape[1]
@@ -63,6 +64,7 @@ def _fake_backward(
     wanted: int,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     bias_shape = weight_ih.shape[:1]
     tensors = (input, hx, hx if cx is None else cx, weight_ih, weight_hh, weight_hr)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import onnx, ops
+from fastrnn import dropout, onnx, ops
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 """Runs one layer in one direction: `fastrnn.ops.layer` or `fastrnn.reference.layer`."""
@@ -34,8 +34,16 @@ def takes(
         and ops.are_like(input, weights)
         and ops.are_like(input, states)
         and all(state.dim() == input.dim() for state in states)
+        # Torch's own code would leave the masks out.
+        and (dropout.is_on(module) or _prefers(module, input, layer))
+    )
+
+
+def _prefers(module: nn.RNNBase, input: Tensor, layer: Layer) -> bool:
+    """Whether `layer` is to run what torch's own code could run too."""
+    return (
         # Another layer than ours was chosen, and runs wherever it can.
-        and (layer is not ops.layer or ops.is_best_for(input, module.proj_size > 0))
+        (layer is not ops.layer or ops.is_best_for(input, module.proj_size > 0))
         and not is_traced()
         # ONNX has no operator with projections.
         and not (module.proj_size and onnx.is_exporting())
@@ -66,7 +74,13 @@ def runs_at_once(
 
 def wants_one_op(module: nn.RNNBase, input: Tensor) -> bool:
     """Whether `ops.inference` is for a call of these options, if there is a kernel at all."""
-    return not (torch.is_grad_enabled() or module.proj_size or not input.is_cpu or drops(module))
+    return not (
+        torch.is_grad_enabled()
+        or module.proj_size
+        or not input.is_cpu
+        or drops(module)
+        or dropout.is_on(module)
+    )
 
 
 def states_in(hx: Any, mode: str) -> tuple[Any, ...] | None:
@@ -91,7 +105,13 @@ def has_kernel(
             return False
     return (
         _are_all_there(module, weights)
-        and ops.has_kernel(input, *states, *weights, projects=module.proj_size > 0)
+        and ops.has_kernel(
+            input,
+            *states,
+            *weights,
+            projects=module.proj_size > 0,
+            masks=dropout.masks_states(module),
+        )
         and not is_traced()
     )
 

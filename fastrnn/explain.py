@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from fastrnn import convert, devices, dispatch, ops, paths, reference
+from fastrnn import convert, devices, dispatch, dropout, ops, paths, reference
 
 
 @dataclass(frozen=True)
@@ -239,11 +239,14 @@ def _plan(
         element_bytes=max(input.element_size(), 4),  # halves are computed in float32
         bfloat16_weights=short,
         features=module.proj_size or module.hidden_size,
+        masks=dropout.masks_states(module),
         **machine,
     )
     regime, reasons = _describe(plan, machine, shape, input.dtype)
     if module.proj_size:
         reasons += ("a product after each step projects h",)
+    if dropout.masks_states(module):
+        reasons += ("each step leaves h for the output and h times the mask for the next product",)
     if not gradients and not plan["single_step"]:
         reasons += ("packed weights are kept from call to call while their bytes stay the same",)
     return regime, reasons

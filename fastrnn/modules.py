@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from fastrnn import ops, recurrent
+from fastrnn import dropout, ops, recurrent
 from fastrnn._stock import StandIn
+from fastrnn.dropout import Masking
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-class _Recurrent(StandIn, nn.RNNBase):
+class _Recurrent(StandIn, Masking):
     """What the three modules share.
 
     A subclass of `RNNBase`, not of `torch.nn.LSTM` and so on, because `torch.compile` refuses
@@ -24,6 +25,15 @@ class _Recurrent(StandIn, nn.RNNBase):
 
     # The module of torch.nn that this one stands in for.
     _stock: ClassVar[type[nn.RNNBase]]
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """As for other modules; but torch's would leave the masks out."""
+        if dropout.is_on(self):
+            raise RuntimeError(
+                "torch.jit.script compiles torch's module, which has no input_dropout and no "
+                "recurrent_dropout; call eval() on the module first, or set both to 0"
+            )
+        return super().__prepare_scriptable__()
 
     def forward(
         self,
@@ -96,6 +106,11 @@ class RNN(_Recurrent):
             Default: 0.
         bidirectional: whether each layer also runs from the end. `D` is 2 then, else 1.
             Default: False.
+        input_dropout: probability of zeroing a feature of a row's input at all time steps alike, of
+            each layer and direction, in training; Keras' `dropout`. Keyword only. Default: 0.
+        recurrent_dropout: probability of zeroing a unit of a row's previous hidden state where it
+            comes to the recurrent weights, at all time steps alike, in training; Keras'
+            `recurrent_dropout`. Keyword only. Default: 0.
         device: where the parameters live. Default: torch's.
         dtype: of the parameters. Default: torch's.
 
@@ -166,6 +181,11 @@ class GRU(_Recurrent):
             Default: 0.
         bidirectional: whether each layer also runs from the end. `D` is 2 then, else 1.
             Default: False.
+        input_dropout: probability of zeroing a feature of a row's input at all time steps alike, of
+            each layer and direction, in training; Keras' `dropout`. Keyword only. Default: 0.
+        recurrent_dropout: probability of zeroing a unit of a row's previous hidden state where it
+            comes to the recurrent weights, at all time steps alike, in training; Keras'
+            `recurrent_dropout`. Keyword only. Default: 0.
         device: where the parameters live. Default: torch's.
         dtype: of the parameters. Default: torch's.
 
@@ -229,6 +249,11 @@ class LSTM(_Recurrent):
             Default: False.
         proj_size: size `P` to which each hidden state is projected, less than `hidden_size`; 0:
             no projection. Default: 0.
+        input_dropout: probability of zeroing a feature of a row's input at all time steps alike, of
+            each layer and direction, in training; Keras' `dropout`. Keyword only. Default: 0.
+        recurrent_dropout: probability of zeroing a unit of a row's previous hidden state where it
+            comes to the recurrent weights, at all time steps alike, in training; Keras'
+            `recurrent_dropout`. Keyword only. Default: 0.
         device: where the parameters live. Default: torch's.
         dtype: of the parameters. Default: torch's.
 

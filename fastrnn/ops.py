@@ -41,6 +41,7 @@ def layer(
     reverse: bool,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, by the kernel where one applies.
 
@@ -61,7 +62,7 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     run = _exported if _extension.loaded and exported.is_tracing() else _layer
-    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
+    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mask)
     output, h_n, *c_n = run(*tensors, batch_sizes, mode, reverse)
     return output, h_n, c_n[0] if c_n else None
 
@@ -73,20 +74,29 @@ def _exported(*args: Any) -> Any:
 def _layer(*args: Any) -> Any:
     """What `layer` does in a running program. A third result is there for the LSTM alone."""
     *tensors, batch_sizes, mode, reverse = args
-    input, _, cx, _, weight_hh, _, _, weight_hr = tensors
+    input, _, cx, _, weight_hh, _, _, weight_hr, mask = tensors
     if batch_sizes is None and not has_kernel(
-        *(t for t in tensors if t is not None), projects=weight_hr is not None
+        *(t for t in tensors if t is not None),
+        projects=weight_hr is not None,
+        masks=mask is not None,
     ):
         results = reference.layer(*_reference_arguments(mode, tensors, reverse))
         return [result for result in results if result is not None]
-    if weight_hr is not None and input.dtype in HALVES:
+    if (weight_hr is not None or mask is not None) and input.dtype in HALVES:
         wide = (None if t is None else t.float() for t in tensors)
         return [result.to(input.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Layer.apply(*args)  # type: ignore[no-untyped-call]
     code = reference.MODES.index(mode)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
-        *tensors[:7], code, reverse, False, _may_round(weight_hh, input), batch_sizes, weight_hr
+        *tensors[:7],
+        code,
+        reverse,
+        False,
+        _may_round(weight_hh, input),
+        batch_sizes,
+        weight_hr,
+        mask,
     )
     return [output, h_n] if cx is None else [output, h_n, c_n]
 
@@ -151,14 +161,19 @@ def inference(
     return output, h_n, c_n if mode == "LSTM" else None
 
 
-def has_kernel(input: Tensor, *others: Tensor | None, projects: bool = False) -> bool:
+def has_kernel(
+    input: Tensor, *others: Tensor | None, projects: bool = False, masks: bool = False
+) -> bool:
     """Whether the kernels can run `input` with the other tensors of the call, all being there.
 
     Args:
         input: whose dtype and device count.
         others: which must have the same.
         projects: whether one of them is `weight_hr`. Default: False.
+        masks: whether one of them is `mask`. Default: False.
     """
+    if masks and (projects or not input.is_cpu):
+        return False
     return _has_kernel(input, projects) and not is_transformed() and are_like(input, others)
 
 
@@ -229,14 +244,20 @@ def is_transformed() -> bool:
 
 
 class _Layer(torch.autograd.Function):
-    """`_layer_forward` with its gradient. Eight tensors of `layer`, batch_sizes, mode, reverse."""
+    """`_layer_forward` with its gradient. The tensors of `layer`, batch_sizes, mode, reverse."""
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
         *tensors, batch_sizes, mode, reverse = args
         code = reference.MODES.index(mode)
         output, h_n, c_n, reserve = torch.ops.fastrnn._layer_forward.default(
-            *tensors[:7], code, reverse, True, batch_sizes=batch_sizes, weight_hr=tensors[7]
+            *tensors[:7],
+            code,
+            reverse,
+            True,
+            batch_sizes=batch_sizes,
+            weight_hr=tensors[7],
+            mask=tensors[8],
         )
         ctx.mode, ctx.reverse = mode, reverse
         # An unused result gets None for its gradient, and the kernel skips it.
@@ -257,7 +278,7 @@ class _Layer(torch.autograd.Function):
             )
             return (*results, None, None, None)
         grad_output, grad_h_n, *grad_c_n = grads
-        input, hx, cx, weight_ih, weight_hh, _, _, weight_hr = tensors
+        input, hx, cx, weight_ih, weight_hh, _, _, weight_hr, mask = tensors
         results = torch.ops.fastrnn._layer_backward.default(
             grad_output,
             grad_h_n,
@@ -274,9 +295,10 @@ class _Layer(torch.autograd.Function):
             sum(1 << k for k, need in enumerate(needed) if need),
             batch_sizes,
             weight_hr,
+            mask,
         )
-        wanted = (r if need else None for r, need in zip(results, needed, strict=True))
-        return (*wanted, None, None, None)
+        wanted = (r if need else None for r, need in zip(results, needed, strict=False))
+        return (*wanted, None, None, None, None)
 
 
 def _reference_backward(
@@ -316,8 +338,8 @@ def _reference_backward(
 def _reference_arguments(
     mode: str, tensors: Sequence[Any], reverse: bool, valid: Tensor | None = None
 ) -> tuple[Any, ...]:
-    *others, weight_hr = tensors
-    return (mode, *others, reverse, valid, weight_hr)
+    *others, weight_hr, mask = tensors
+    return (mode, *others, reverse, valid, weight_hr, mask)
 
 
 def _packed_reference(
@@ -344,7 +366,7 @@ if _extension.loaded:
     _fakes.register()
     exported.define(
         "layer(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
-        "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? batch_sizes, str mode, "
-        "bool reverse) -> Tensor[]",
+        "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? mask, Tensor? batch_sizes, "
+        "str mode, bool reverse) -> Tensor[]",
         lambda *args: list(_layer(*args)),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import _extension, cells, convert, devices, dispatch, ops
+from fastrnn import _extension, cells, convert, devices, dispatch, dropout, ops
 
 
 class Path(NamedTuple):
@@ -59,6 +59,10 @@ def _of_sequence(module: nn.RNNBase, input: Any) -> Path:
     layer = getattr(module, "_layer", ops.layer)
     if layer is not ops.layer:
         return Path("reference", "a subclass chose its own way to run a layer")
+    if dropout.is_on(module):
+        path = _of_masked(module, input, weights)
+        if path is not None:
+            return path
     if isinstance(input, PackedSequence):
         if dispatch.has_kernel(module, input.data, (), weights):
             return Path("kernels", f"they run packed {_kind(input.data)}")
@@ -66,6 +70,23 @@ def _of_sequence(module: nn.RNNBase, input: Any) -> Path:
     if not dispatch.takes(module, input, (), weights, layer):
         return Path("torch", _why_torch(module, input, weights[0]))
     return _ours(input, weights)
+
+
+def _of_masked(module: nn.RNNBase, input: Any, weights: list[Any]) -> Path | None:
+    """The reference, where it alone has the masks of a call; None for all other calls."""
+    data = input.data if isinstance(input, PackedSequence) else input
+    if not isinstance(data, Tensor) or not ops.are_like(data, weights):
+        return None
+    if dispatch.is_traced():
+        return Path("reference", "torch's own code has no masks for input and states")
+    if dispatch.has_kernel(module, data, (), weights):
+        return None
+    if not _extension.loaded or ops.is_transformed():
+        return _ours(data, weights)
+    if dropout.masks_states(module) and ops.has_kernel(data, *weights):
+        where = "with projections" if module.proj_size else "for CUDA"
+        return Path("reference", f"the kernels {where} have no recurrent dropout")
+    return Path("reference", f"there is no kernel for {_kind(data)}")
 
 
 def _of_cell(cell: nn.RNNCellBase, input: Any) -> Path:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from fastrnn import dispatch, onnx, ops, reference
+from fastrnn import dispatch, dropout, onnx, ops, reference
 from fastrnn import lengths as ragged
 from fastrnn.dispatch import Layer
 
@@ -49,6 +49,9 @@ def forward(
     given = input
     if torch._C._is_any_autocast_enabled():
         input, states, weights = dispatch.autocast(input, states, weights)
+    masks = dropout.is_on(module)
+    if masks and (dispatch.is_traced() or onnx.is_exporting()):
+        layer = reference.layer  # which others can read; torch's own and ONNX's have no masks
     if lengths is not None:
         return _forward_lengths(module, input, states, lengths, padding, weights, layer, output)
     if isinstance(input, PackedSequence):
@@ -58,6 +61,8 @@ def forward(
             and _fits(module, input, states)
         ):
             return _forward_packed(module, input, states, weights, output)
+        if masks:
+            return _forward_unpacked(module, input, states, weights, layer, output)
         return _without(output, stock(module, given, hx))
     if layer is ops.layer and dispatch.runs_at_once(module, input, states, weights):
         result, states = _infer(module, input, states, weights, module.batch_first, output)
@@ -78,7 +83,7 @@ def _forward_padded(
     if module.batch_first:
         input = input.transpose(0, 1)
 
-    if onnx.is_exporting():
+    if onnx.is_exporting() and not dropout.is_on(module):
         result, states = onnx.run_layers(module, input, states, weights)
     else:
         result, states = _run_layers(module, input, states, weights, layer, input.size(1))
@@ -104,11 +109,30 @@ def _forward_packed(
 ) -> tuple[Any, Any]:
     data, batch_sizes, sorted_indices, unsorted_indices = input
     states = _permuted(states, sorted_indices)
-    result, states = _run_packed(module, data, states, weights, batch_sizes, output)
+    result, states = _run_packed(module, data, states, weights, input, output)
     hidden = _hidden(_permuted(states, unsorted_indices))
     if result is None:
         return None, hidden
     return PackedSequence(result, batch_sizes, sorted_indices, unsorted_indices), hidden
+
+
+def _forward_unpacked(
+    module: nn.RNNBase,
+    input: PackedSequence,
+    states: tuple[Any, ...],
+    weights: list[Any],
+    layer: Layer,
+    output: bool,
+) -> tuple[Any, Any]:
+    """By padded arrays: for masks where there is no kernel, which torch's own code has not."""
+    padded, lengths = pad_packed_sequence(input, module.batch_first)
+    result, hidden = _forward_lengths(
+        module, padded, states, lengths, "right", weights, layer, output
+    )
+    if result is None:
+        return None, hidden
+    is_sorted = input.sorted_indices is None
+    return pack_padded_sequence(result, lengths, module.batch_first, is_sorted), hidden
 
 
 def _forward_lengths(
@@ -137,14 +161,14 @@ def _forward_lengths(
         count = module.num_layers * (2 if module.bidirectional else 1)
         states = tuple(input.new_zeros(count, batch, size) for size in _state_sizes(module))
     result: Tensor | None
-    if onnx.is_exporting() and not module.proj_size:
+    if onnx.is_exporting() and not module.proj_size and not dropout.is_on(module):
         lengths = lengths.to(input.device)
         result, states = onnx.run_layers(module, input, states, weights, lengths, padding)
     elif layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps, input.device)
         packed = ragged.pack(input, order, padding)
         states = _permuted(states, order.sorted_indices)
-        result, states = _run_packed(module, packed, states, weights, order.batch_sizes, output)
+        result, states = _run_packed(module, packed, states, weights, order, output)
         if result is not None:
             result = ragged.unpack(result, order, padding)
         states = _permuted(states, order.unsorted_indices)
@@ -162,15 +186,16 @@ def _run_packed(
     packed: Tensor,
     states: tuple[Tensor, ...],
     weights: list[Any],
-    batch_sizes: Tensor,
+    order: ragged.Order | PackedSequence,
     output: bool,
 ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
     """From `packed (rows, I)` to `(rows, D*H)`, or None, and the last states, by kernels."""
+    batch_sizes = order.batch_sizes
     if dispatch.wants_one_op(module, packed):
         return _infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
-    result, states = _run_layers(module, packed, states, weights, layer, batch)
+    result, states = _run_layers(module, packed, states, weights, layer, batch, order)
     return result if output else None, states
 
 
@@ -259,11 +284,13 @@ def _run_layers(
     weights: list[Any],
     layer: Layer,
     batch: int,
+    order: ragged.Order | PackedSequence | None = None,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """From `input (T, B, I)` to `output (T, B, D*H)`, or packed arrays where `layer` wants them.
 
     The states are `(num_layers * D, B, H)`; zeros where none are given. With projections, whose
-    weights come last in each layer, h and the output have their size.
+    weights come last in each layer, h and the output have their size. `order` is that of packed
+    arrays.
     """
     directions = 2 if module.bidirectional else 1
     count = module.num_layers * directions
@@ -280,12 +307,15 @@ def _run_layers(
         for direction in range(directions):
             k = index * directions + direction
             weight_ih, weight_hh, *others = weights[k * per_layer : (k + 1) * per_layer]
-            projection = {"weight_hr": others.pop()} if module.proj_size else {}
+            options = {"weight_hr": others.pop()} if module.proj_size else {}
             bias_ih, bias_hh = others or (None, None)
             hx, *cx = firsts[k]
+            masked, mask = dropout.apply(module, input, hx.size(1), order)
+            if mask is not None:
+                options["mask"] = mask
             output, h_n, c_n = layer(
                 module.mode,
-                input,
+                masked,
                 hx,
                 cx[0] if cx else None,
                 weight_ih,
@@ -293,7 +323,7 @@ def _run_layers(
                 bias_ih,
                 bias_hh,
                 direction == 1,
-                **projection,
+                **options,
             )
             outputs.append(output)
             finals.append((h_n, c_n) if cx else (h_n,))

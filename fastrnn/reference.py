@@ -35,6 +35,7 @@ def layer(
     reverse: bool,
     valid: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, as `torch.nn.RNN`, `LSTM` and `GRU` do.
 
@@ -51,10 +52,13 @@ def layer(
         valid: which steps are a row's own, `(T, B)` bool; all others give zeros and leave the
             state as it is. Default: None, all of them.
         weight_hr: projection of the LSTM's hidden state, `(P, H)`. Default: None, no projection.
+        mask: multiplies the previous hidden state where `weight_hh` does, and nowhere else;
+            `(B, H)`. The kernels give it no gradient. Default: None, ones.
 
     Returns:
         `output (T, B, H)` in the time order of `input`, `h_n (B, H)`, and `c_n (B, H)` or None.
-        With a projection, `P` is in place of `H` in `output`, `h_n`, `hx` and `weight_hh (G*H, P)`.
+        With a projection, `P` is in place of `H` in `output`, `h_n`, `hx`, `mask` and
+        `weight_hh (G*H, P)`.
         No result shares memory with another or with an argument.
 
     Example:
@@ -73,7 +77,8 @@ def layer(
     outputs = []
     masks = None if valid is None else valid.unsqueeze(-1).unbind(0)
     for t in reversed(range(len(igates))) if reverse else range(len(igates)):
-        new = step(igates[t], linear(state[0], weight_hh, bias_hh), state)
+        h = state[0] if mask is None else state[0] * mask
+        new = step(igates[t], linear(h, weight_hh, bias_hh), state)
         if weight_hr is not None:
             new = (linear(new[0], weight_hr), *new[1:])
         outputs.append(new[0] if masks is None else torch.where(masks[t], new[0], 0))

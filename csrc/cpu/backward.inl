@@ -18,6 +18,20 @@ struct BackwardStep {
   T* grad_sums;  // (S, H) for each row of this time
   int64_t base;  // where the first row of the steps is among all rows
 
+  const T* h_prev(int64_t row) const {
+    const bool begins = at.previous < 0;
+    return (begins ? layer.hx : layer.output) + (begins ? row : at.previous + row) * layer.features;
+  }
+
+  // What forward multiplied by the hidden weights.
+  template <int R>
+  FASTRNN_INLINE void store_masked(int64_t row, int64_t j) const {
+    const int64_t H = layer.shape.H, n = H - j;
+    const V h = load_rows<R>(h_prev(row) + j, H, n),
+            mask = load_rows<R>(layer.mask + row * H + j, H, n);
+    store_rows<R>(layer.masked + (at.first + row - base) * H + j, H, h * mask, n);
+  }
+
   template <int R>
   void rows(int64_t row, int64_t unit, int64_t unit_end) const {
     const int64_t H = layer.shape.H, now = at.first + row, before = at.previous + row;
@@ -48,10 +62,10 @@ struct BackwardStep {
       }
       V h = V(T(0));
       if constexpr (Cell::kStates == 1) {
-        const T* h_prev = begins ? layer.hx + row * H : layer.output + before * H;
-        state[0] = load_rows<R>(h_prev + j, H, n);
+        state[0] = load_rows<R>(h_prev(row) + j, H, n);
         h = load_rows<R>(layer.output + now * H + j, H, n);
       }
+      if (layer.mask) store_masked<R>(row, j);
       Cell::backward(saved, state, h, grad_state, grad_sum);
       if (!projects) store_rows<R>(layer.grad_h + row * H + j, H, grad_state[0], n);
       if constexpr (Cell::kStates > 1) {
@@ -114,7 +128,7 @@ void backward_rows(const LayerBackward<T>& layer, const Part& part) {
     if (step == 0 && !layer.wants_grad_hx) return;
     product(Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
                        layer.panel_vectors, layer.grad_h, P, G * H, P, part.unit,
-                       part.unit_end < P ? part.unit_end : P, true},
+                       part.unit_end < P ? part.unit_end : P, true, layer.mask},
             part.row, part.row_end < timeline.rows(t) ? part.row_end : timeline.rows(t));
   }
 }

@@ -106,7 +106,10 @@ struct ProductTile {
       for (int v = 0; v < N; ++v) {
         const int64_t n = p.N - column - v * V::kWidth;
         T* c = p.c + (row + r) * p.c_stride + column + v * V::kWidth;
-        if (n > 0) store(c, add ? load(c, n) + acc[r][v] : acc[r][v], n);
+        if (n <= 0) continue;
+        V value = acc[r][v];
+        if (p.mask) value = value * load(p.mask + (row + r) * p.N + column + v * V::kWidth, n);
+        store(c, add ? load(c, n) + value : value, n);
       }
     }
   }

@@ -22,6 +22,7 @@ struct Product {
   int64_t c_stride, K, N;
   int64_t column, column_end;  // begin at a panel
   bool accumulate;
+  const T* mask = nullptr;  // multiplies the product; as c, without gaps between rows, or null
 };
 
 // grad_weight (M, N) = or += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) = or +=

@@ -77,14 +77,14 @@ std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
 }
 
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
-                const Machine& machine, bool bfloat16_weights) {
+                const Machine& machine, bool bfloat16_weights, bool masks) {
   const auto [T, B, I, H] = shape;
   Plan plan;
   const int64_t width = machine.vector_bytes / element_bytes,
                 step_flop = 2 * gates(mode) * H * (I + H);
   // A projection needs all units of a step at once.
   const bool projects = features < H;
-  plan.single_step = T == 1 && !projects;
+  plan.single_step = T == 1 && !projects && !masks;
   plan.in_place = T * B <= kInPlaceRows;
   plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, machine.threads);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps

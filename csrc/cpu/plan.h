@@ -40,8 +40,8 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 
 // bfloat16_weights: hidden weights may be rounded to that type, or are of it.
-// features: of h, H or fewer where it is projected.
+// features: of h, H or fewer where it is projected. masks: a mask multiplies h before its product.
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
-                const Machine& machine, bool bfloat16_weights = false);
+                const Machine& machine, bool bfloat16_weights = false, bool masks = false);
 
 }  // namespace fastrnn

@@ -55,8 +55,9 @@ struct ForwardTile {
     const int64_t I = layer.shape.I;
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
-    accumulate<M, G * U, R>(hidden, h_prev(row), h_stride(), 1, Panel<W>{hidden_weights(), kPanel},
-                            layer.features);
+    const T* h = layer.mask ? masked(now.t, row) : h_prev(row);
+    accumulate<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(), 1,
+                            Panel<W>{hidden_weights(), kPanel}, layer.features);
     if (layer.projected) {
       load_projected(input, row);
     } else {
@@ -73,6 +74,11 @@ struct ForwardTile {
   }
 
   int64_t h_stride() const { return now.previous < 0 ? layer.features : layer.output_stride; }
+
+  // What the step at time t multiplies by the hidden weights.
+  T* masked(int64_t t, int64_t row) const {
+    return layer.masked + ((t & 1) * layer.shape.B + row) * layer.features;
+  }
 
   T* projected(int64_t place, int64_t row) const {
     return layer.projected +
@@ -140,6 +146,10 @@ struct ForwardTile {
       const int64_t stride = projects ? H : layer.output_stride;
       T* h = projects ? layer.unprojected + b * H : layer.output + (now.first + b) * stride;
       store_rows<R>(h + j, stride, state[0].v[i], H - j);
+      if (layer.mask) {
+        const V mask = load_rows<R>(layer.mask + b * H + j, H, H - j);
+        store_rows<R>(masked(now.t + 1, b) + j, H, state[0].v[i] * mask, H - j);
+      }
       if constexpr (Cell::kStates > 1) {
         store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
       }

@@ -109,7 +109,8 @@ struct Backward {
     std::array<WeightGradient<T>, 3> all;
     size_t count = 0;
     const int64_t F = layer.features;
-    const bool to_hidden = gradients.weight_hh || gradients.bias_hh, even = !layer.timeline.offsets;
+    const bool to_hidden = gradients.weight_hh || gradients.bias_hh;
+    const bool gathers = layer.timeline.offsets && !layer.mask;
     if (gradients.weight_ih || gradients.bias_ih) {
       all[count++] = {layer.grad_sums,
                       stride(),
@@ -124,7 +125,9 @@ struct Backward {
                       add,
                       nullptr};
     }
-    if (to_hidden && even) {
+    if (to_hidden && layer.mask) {
+      all[count++] = hidden_gradient(layer.begin, layer.end, layer.masked, add);
+    } else if (to_hidden && !gathers) {
       // h_prev is hx at step 0 and the output of the step before at all others.
       const int64_t begin = std::max<int64_t>(layer.begin, 1);
       if (begin < layer.end) {
@@ -136,8 +139,8 @@ struct Backward {
         all[count++] = hidden_gradient(0, 1, layer.hx, add || begin < layer.end);
       }
     }
-    const Scratch<T> h_prev(to_hidden && !even ? rows() * F : 0);
-    if (to_hidden && !even) {
+    const Scratch<T> h_prev(to_hidden && gathers ? rows() * F : 0);
+    if (to_hidden && gathers) {
       gather_h_prev(h_prev);
       all[count++] = hidden_gradient(layer.begin, layer.end, h_prev, add);
     }
@@ -251,6 +254,8 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   layer.unprojected = unprojected;
   layer.grad_projected = grad_projected;
   layer.grad_unprojected = grad_unprojected;
+  const Scratch<T> masked(layer.mask ? rows * F : 0);
+  layer.masked = masked;
 
   BackwardArrays<E> arrays(mode, plan.backward_steps, {layer, input, gradients});
   // Where both products feed the same sums, so do both biases.

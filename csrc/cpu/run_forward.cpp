@@ -155,6 +155,16 @@ void run_single_step(Mode mode, LayerForward<E> layer, const Plan& plan,
   run_parts(mode, layer, plan, kernels.width, kernels.single_step[static_cast<int64_t>(mode)]);
 }
 
+// Not by the threads of the layer: those that share units would have to meet before the first step.
+template <class E>
+void begin_masked(const LayerForward<E>& layer, int64_t states, Wide<E>* masked) {
+  if constexpr (!kOnlyStored<E>) {
+    for (int64_t i = 0; i < states; ++i) {
+      masked[i] = masked[states + i] = layer.hx[i] * layer.mask[i];
+    }
+  }
+}
+
 template <class E>
 void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const ForwardPanels& panels,
                const Wide<E>* packed) {
@@ -169,6 +179,10 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
   layer.unprojected = unprojected;
   layer.weights = packed + panels.biases();
   layer.bias = packed;
+  const int64_t states = layer.mask ? layer.shape.B * layer.features : 0;
+  const Scratch<T> masked(2 * states);
+  begin_masked(layer, states, static_cast<T*>(masked));
+  layer.masked = masked;
   layer.row_block = plan.row_block;
   layer.vectors_per_gate = plan.vectors_per_gate;
   layer.rows_per_vector = plan.rows_per_vector;
@@ -185,8 +199,8 @@ void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bo
                  bool bfloat16_weights) {
   typedef Wide<E> T;
   const bool bfloat16 = std::is_same_v<E, Bf16> || (std::is_same_v<E, float> && bfloat16_weights);
-  const Plan plan =
-      plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(), bfloat16);
+  const Plan plan = plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(),
+                               bfloat16, layer.mask != nullptr);
   const ForwardPanels panels{mode,
                              layer.shape,
                              layer.features,
