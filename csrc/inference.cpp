@@ -11,6 +11,7 @@
 #include "cpu/threads.h"
 #include "steps.h"
 #include "tensors.h"
+#include "token_ids.h"
 
 namespace fastrnn {
 namespace {
@@ -24,6 +25,8 @@ struct Network {
   Tensor input;
   std::vector<Tensor> states, weights;
   Steps steps;
+  std::optional<Tensor> embedding;
+  int64_t vocabulary = 0;  // of ids; where they are one-hot vectors, I of them
 
   int64_t width() const { return directions * shape.H; }
   int64_t state_size() const { return shape.B * shape.H; }
@@ -31,28 +34,40 @@ struct Network {
   size_t weights_each() const { return weights.size() / (layers * directions); }
 
   void check_all() {
-    check_dtype(input);
     STD_TORCH_CHECK(layers > 0 && (weights.size() == size_t(2 * layers * directions) ||
                                    weights.size() == size_t(4 * layers * directions)),
                     "weights must be 2 or 4 for each of ", layers * directions,
                     " layers and directions, got ", weights.size());
-    STD_TORCH_CHECK(weights[1].dim() == 2, "weight_hh must have 2 dimensions");
-    shape = {steps.T, steps.B, input.size(input.dim() - 1), weights[1].size(1)};
+    STD_TORCH_CHECK(weights[0].dim() == 2 && weights[1].dim() == 2,
+                    "weight_ih and weight_hh must have 2 dimensions");
+    const bool ids = is_ids(input);
+    const Tensor like = ids ? weights[0] : input;
+    check_dtype(like);
+    const int64_t inputs = ids ? weights[0].size(1) : input.size(input.dim() - 1);
+    shape = {steps.T, steps.B, inputs, weights[1].size(1)};
     STD_TORCH_CHECK(shape.H > 0, "H must be > 0");
-    input = with_contiguous_features(input);
+    STD_TORCH_CHECK(ids || !embedding, "embedding must come with ids, not with float input");
+    if (ids) {
+      vocabulary = embedding && embedding->dim() == 2 ? embedding->size(0) : inputs;
+      check_ids(input, like, vocabulary);
+      if (embedding) check(*embedding, "embedding", {vocabulary, inputs}, like);
+      embedding = dense(embedding);
+    } else {
+      input = with_contiguous_features(input);
+    }
     const size_t wanted = has_cell_state(mode) ? 2 : 1;
     STD_TORCH_CHECK(states.empty() || states.size() == wanted, "states must be none or ", wanted,
                     ", got ", states.size());
     for (Tensor& state : states) {
-      check(state, "a state", {layers * directions, shape.B, shape.H}, input);
+      check(state, "a state", {layers * directions, shape.B, shape.H}, like);
       state = dense(state);
     }
     const int64_t rows = gates(mode) * shape.H;
     for (int64_t k = 0; k < layers * directions; ++k) {
       Tensor* each = weights.data() + k * weights_each();
-      check(each[0], "weight_ih", {rows, features(k / directions)}, input);
-      check(each[1], "weight_hh", {rows, shape.H}, input);
-      for (size_t i = 2; i < weights_each(); ++i) check(each[i], "a bias", {rows}, input);
+      check(each[0], "weight_ih", {rows, features(k / directions)}, like);
+      check(each[1], "weight_hh", {rows, shape.H}, like);
+      for (size_t i = 2; i < weights_each(); ++i) check(each[i], "a bias", {rows}, like);
       for (size_t i = 0; i < weights_each(); ++i) each[i] = dense(each[i]);
     }
   }
@@ -75,35 +90,44 @@ class Run {
     const int64_t width = network_.width(), last = network_.layers - 1;
     const int64_t size = network_.steps.rows() * width;
     const Scratch<E> between(std::min<int64_t>(last, 2) * size);
-    Sequence<const E> input = network_.steps.sequence<E>(network_.input);
+    std::optional<TokenIds> ids;
+    Sequence<const E> input = {};
+    if (network_.vocabulary > 0) {
+      ids.emplace(network_.input, network_.steps, network_.vocabulary, network_.batch_first);
+    } else {
+      input = network_.steps.sequence<E>(network_.input);
+    }
+    const int32_t* tokens = ids ? static_cast<const int32_t*>(*ids) : nullptr;
     if (network_.batch_first && network_.input.dim() == 3)
       std::swap(input.step_stride, input.row_stride);
     for (int64_t layer = 0; layer <= last; ++layer) {
       E* output = layer == last ? output_ : between + layer % 2 * size;  // null: not wanted
-      both_directions(layer, input, output);
-      input = {output, B * width, width, input.offsets};
+      both_directions(layer, input, layer == 0 ? tokens : nullptr, output);
+      input = {output, B * width, width, network_.steps.timeline(false).offsets};
     }
   }
 
  private:
-  void both_directions(int64_t layer, const Sequence<const E>& input, E* output) const {
+  void both_directions(int64_t layer, const Sequence<const E>& input, const int32_t* tokens,
+                       E* output) const {
     Shape shape = network_.shape;
     shape.I = network_.features(layer);
     const int64_t directions = network_.directions;
     const int64_t grain = side_by_side(network_.mode, shape, current_machine()) ? 1 : directions;
     parallel_for(directions, grain, [&](int64_t begin, int64_t end) {
       for (int64_t d = begin; d < end; ++d)
-        one(layer * directions + d, shape, d == 1, input, output);
+        one(layer * directions + d, shape, d == 1, input, tokens, output);
     });
   }
 
   void one(int64_t k, const Shape& shape, bool reverse, const Sequence<const E>& input,
-           E* output) const {
+           const int32_t* tokens, E* output) const {
     LayerForward<E> layer = {};
     layer.shape = shape;
     layer.features = shape.H;
     layer.timeline = network_.steps.timeline(reverse);
     layer.input = input;
+    layer.tokens = tokens;
     layer.hx = state(0, k);
     if (output) layer.output = output + (reverse ? shape.H : 0);
     layer.output_stride = network_.width();
@@ -116,7 +140,8 @@ class Run {
     const bool biased = network_.weights_each() == 4;
     run_forward(network_.mode, layer,
                 Weights<E>{data<E>(each[0]), data<E>(each[1]), biased ? data<E>(each[2]) : nullptr,
-                           biased ? data<E>(each[3]) : nullptr, nullptr},
+                           biased ? data<E>(each[3]) : nullptr, nullptr, network_.vocabulary,
+                           data<E>(network_.embedding)},
                 true, network_.bfloat16_weights);
   }
 
@@ -135,7 +160,8 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
                                              int64_t num_layers, bool bidirectional,
                                              bool batch_first, bool bfloat16_weights,
                                              const std::optional<Tensor>& batch_sizes,
-                                             bool wants_output) {
+                                             bool wants_output,
+                                             const std::optional<Tensor>& embedding) {
   check_on_cpu(input);
   const int64_t batch = states.empty() || states[0].dim() != 3 ? -1 : states[0].size(1);
   Network network{checked_mode(mode),
@@ -147,11 +173,12 @@ std::tuple<Tensor, Tensor, Tensor> inference(const Tensor& input, std::vector<Te
                   input,
                   std::move(states),
                   std::move(weights),
-                  Steps(input, batch_sizes, batch, batch_first)};
+                  Steps(input, batch_sizes, batch, batch_first),
+                  embedding};
   network.check_all();
   const auto [T, B, I, H] = network.shape;
   const int64_t width = network.width(), finals = num_layers * network.directions;
-  const ScalarType dtype = input.scalar_type();
+  const ScalarType dtype = network.weights[0].scalar_type();
   // As torch's, the memory is in order of time whatever the order of the sizes.
   const int64_t strides[] = {width, B * width, 1};
   Tensor output = !wants_output                 ? empty({0}, dtype)

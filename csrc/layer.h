@@ -111,8 +111,13 @@ struct LayerForward {
   int64_t projected_steps;
   Wide<T>* projected;       // [block][projected_steps][B][vectors of a panel], or null
   Sequence<const T> input;  // I
-  const T* hx;              // (B, features)
-  const T* cx;              // (B, H), LSTM; else null
+  // Where the input is tokens: the place in the table of each row's, whose rows are the input
+  // products of tokens; there is no other input then, and I is 0. Else null.
+  const int32_t* tokens;
+  const Wide<T>* table;  // [block][table_rows][vectors of a panel]
+  int64_t table_rows;
+  const T* hx;  // (B, features)
+  const T* cx;  // (B, H), LSTM; else null
   // With a projection, (H, features) in panels of projection_panel vectors; else null.
   const Wide<T>* projection;
   int64_t projection_panel;

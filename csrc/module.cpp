@@ -82,11 +82,11 @@ double fma_rate() {
 std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
                                     int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes,
                                     int64_t threads, bool bfloat16_weights, int64_t features,
-                                    bool masks) {
+                                    int64_t vocabulary, bool keeps, bool masks) {
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
   const Plan plan =
       plan_layer(static_cast<Mode>(mode), {T, B, I, H}, features > 0 ? features : H, element_bytes,
-                 {vector_bytes, l2_bytes, threads}, bfloat16_weights, masks);
+                 {vector_bytes, l2_bytes, threads}, bfloat16_weights, vocabulary, keeps, masks);
   return {
       {"single_step", plan.single_step},
       {"unit_parts", plan.unit_parts},
@@ -101,6 +101,7 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
       {"row_block", plan.row_block},
       {"rows_per_thread", plan.rows_per_thread},
       {"backward_steps", plan.backward_steps},
+      {"whole_table", plan.whole_table},
   };
 }
 
@@ -149,7 +150,8 @@ PYBIND11_MODULE(_C, m) {
         "Float32 operations per second of multiply-adds on registers, on the calling thread.");
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
-        py::arg("bfloat16_weights") = false, py::arg("features") = 0, py::arg("masks") = false,
+        py::arg("bfloat16_weights") = false, py::arg("features") = 0, py::arg("vocabulary") = 0,
+        py::arg("keeps") = false, py::arg("masks") = false,
         "How a layer of this shape would be computed on such a machine.");
   m.def("cuda_plan", &cuda_plan, py::arg("mode"), py::arg("element_bytes"), py::arg("backward"),
         py::arg("T"), py::arg("B"), py::arg("H"), py::arg("multiprocessors"),

@@ -13,8 +13,9 @@ Tensor none(const Layer& layer) { return empty({0}, layer.dtype()); }
 template <class T>
 Weights<T> weights(const Layer& layer, const std::optional<Tensor>& bias_ih = std::nullopt,
                    const std::optional<Tensor>& bias_hh = std::nullopt) {
-  return {data<T>(layer.weight_ih), data<T>(layer.weight_hh), data<T>(bias_ih), data<T>(bias_hh),
-          data<T>(layer.weight_hr)};
+  return {data<T>(layer.weight_ih), data<T>(layer.weight_hh), data<T>(bias_ih),
+          data<T>(bias_hh),         data<T>(layer.weight_hr), layer.vocabulary,
+          data<T>(layer.embedding)};
 }
 
 Tensor state(const Layer& layer, int64_t size) {
@@ -26,23 +27,26 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     const Tensor& weight_hh, const std::optional<Tensor>& bias_ih,
     const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save,
     bool bfloat16_weights, const std::optional<Tensor>& batch_sizes,
-    const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& mask) {
+    const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& embedding,
+    const std::optional<Tensor>& mask) {
   check_on_cpu(input);
   const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
-                    mask);
+                    embedding, mask);
   const auto [T, B, I, H] = layer.shape;
   layer.check_biases(bias_ih, bias_hh);
   const auto dense_bias_ih = dense(bias_ih), dense_bias_hh = dense(bias_hh);
   Tensor output = layer.steps.features(layer.features, layer.dtype());
   Tensor h_n = state(layer, layer.features), c_n = layer.cx ? state(layer, H) : none(layer);
   Tensor reserve = save ? empty({layer.reserve_size()}, layer.dtype()) : none(layer);
+  const auto ids = layer.ids();
   dispatch(layer.dtype(), [&](auto zero) {
     using Element = decltype(zero);
     LayerForward<Element> forward = {};
     forward.shape = layer.shape;
     forward.features = layer.features;
     forward.timeline = layer.timeline();
-    forward.input = layer.steps.sequence<Element>(layer.input);
+    forward.input = layer.sequence<Element>();
+    forward.tokens = ids ? static_cast<const int32_t*>(*ids) : nullptr;
     forward.hx = data<Element>(layer.hx);
     forward.cx = data<Element>(layer.cx);
     forward.output = mutable_data<Element>(output);
@@ -74,7 +78,7 @@ Tensor gradient(bool wanted, Sizes sizes, const Layer& layer) {
 Tensor state_gradient(const std::optional<Tensor>& grad, const char* name, int64_t size,
                       const Layer& layer) {
   if (!grad) return zeros({layer.shape.B, size}, layer);
-  check(*grad, name, {layer.shape.B, size}, layer.input);
+  check(*grad, name, {layer.shape.B, size}, layer.hx);
   return torch::stable::clone(dense(*grad));
 }
 
@@ -84,10 +88,11 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
                        const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& output,
                        const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted,
                        const std::optional<Tensor>& batch_sizes,
-                       const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& mask) {
+                       const std::optional<Tensor>& weight_hr,
+                       const std::optional<Tensor>& embedding, const std::optional<Tensor>& mask) {
   check_on_cpu(input);
   const Layer layer(mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
-                    mask);
+                    embedding, mask);
   const auto [T, B, I, H] = layer.shape;
   const int64_t F = layer.features, rows = gates(layer.mode) * H;
   const auto wants = [&](Wanted result) { return (wanted >> result & 1) != 0; };
@@ -97,12 +102,15 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
       grad_output ? std::optional(with_contiguous_features(*grad_output)) : std::nullopt;
   Tensor grad_h = state_gradient(grad_h_n, "grad_h_n", F, layer);
   Tensor grad_c = layer.cx ? state_gradient(grad_c_n, "grad_c_n", H, layer) : none(layer);
-  Tensor grad_input = wants(kInput) ? layer.steps.features(I, layer.dtype()) : none(layer);
+  const auto ids = layer.ids();
+  Tensor grad_input = wants(kInput) && !ids ? layer.steps.features(I, layer.dtype()) : none(layer);
   Tensor grad_weight_ih = gradient(wants(kWeightIh), {rows, I}, layer);
   Tensor grad_weight_hh = gradient(wants(kWeightHh), {rows, F}, layer);
   Tensor grad_bias_ih = gradient(wants(kBiasIh), {rows}, layer);
   Tensor grad_bias_hh = gradient(wants(kBiasHh), {rows}, layer);
   Tensor grad_weight_hr = gradient(wants(kWeightHr), {F, H}, layer);
+  const bool to_embedding = wants(kEmbedding) && layer.embedding;
+  Tensor grad_embedding = gradient(to_embedding, {layer.vocabulary, I}, layer);
   dispatch(layer.dtype(), [&](auto zero) {
     using Element = decltype(zero);
     const auto target = [&](Wanted result, const Tensor& tensor) {
@@ -121,11 +129,12 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     backward.wants_grad_hx = wants(kHx);
     backward.grad_h = mutable_data<Element>(grad_h);
     backward.grad_c = mutable_data<Element>(grad_c);
-    run_backward(layer.mode, backward, layer.steps.sequence<Element>(layer.input),
-                 weights<Element>(layer),
-                 {target(kInput, grad_input), target(kWeightIh, grad_weight_ih),
+    run_backward(layer.mode, backward, layer.sequence<Element>(),
+                 ids ? static_cast<const int32_t*>(*ids) : nullptr, weights<Element>(layer),
+                 {ids ? nullptr : target(kInput, grad_input), target(kWeightIh, grad_weight_ih),
                   target(kWeightHh, grad_weight_hh), target(kBiasIh, grad_bias_ih),
-                  target(kBiasHh, grad_bias_hh), target(kWeightHr, grad_weight_hr)});
+                  target(kBiasHh, grad_bias_hh), target(kWeightHr, grad_weight_hr),
+                  to_embedding ? target(kEmbedding, grad_embedding) : nullptr});
   });
   return {grad_input,
           wants(kHx) ? grad_h : none(layer),
@@ -134,15 +143,17 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
           grad_weight_hh,
           grad_bias_ih,
           grad_bias_hh,
-          grad_weight_hr};
+          grad_weight_hr,
+          grad_embedding};
 }
 
 STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
       "bool bidirectional, bool batch_first, bool bfloat16_weights=False, "
-      "Tensor? batch_sizes=None, bool wants_output=True) -> (Tensor output, Tensor h_n, Tensor "
-      "c_n)");
+      "Tensor? batch_sizes=None, bool wants_output=True, Tensor? embedding=None) -> (Tensor "
+      "output, "
+      "Tensor h_n, Tensor c_n)");
   m.def(kForwardSchema);
   m.def(kBackwardSchema);
 }

@@ -91,11 +91,11 @@ class Packing {
   std::vector<int64_t> first_;  // of each row: the time of its first step
 };
 
-// input (T, B, features) -> (rows, features), where trim is false with zeros behind the last row up
-// to T * B: a size that is known before the lengths are.
+// input (T, B, features), of ids too -> (rows, features), where trim is false with zeros behind the
+// last row up to T * B: a size that is known before the lengths are.
 Tensor pack(const Tensor& input, const Tensor& sorted_indices, const Tensor& batch_sizes, bool left,
             bool trim) {
-  check_dtype(input);
+  if (!is_ids(input)) check_dtype(input);
   STD_TORCH_CHECK(input.dim() == 3 && input.is_cpu(), "input must be (T, B, features), on the CPU");
   const int64_t* sizes = checked_indices(batch_sizes, "batch_sizes");
   const int64_t rows = trim ? std::accumulate(sizes, sizes + batch_sizes.size(0), int64_t{0})

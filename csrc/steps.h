@@ -15,11 +15,12 @@ class Steps {
  public:
   int64_t T, B, capacity;
 
-  // batch: of the states, which may be more than the first of batch_sizes; or -1.
+  // batch: of the states, which may be more than the first of batch_sizes; or -1. Ids have no
+  // features.
   Steps(const Tensor& input, const std::optional<Tensor>& batch_sizes, int64_t batch,
         bool batch_first = false)
       : packed_(batch_sizes.has_value()) {
-    const int64_t dims = packed_ ? 2 : 3;
+    const int64_t dims = (packed_ ? 2 : 3) - (is_ids(input) ? 1 : 0);
     STD_TORCH_CHECK(input.dim() == dims, "input must have ", dims, " dimensions, got ",
                     input.dim());
     if (packed_) {

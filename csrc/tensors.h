@@ -47,6 +47,11 @@ inline void check_on_cpu(const Tensor& input) {
   STD_TORCH_CHECK(input.is_cpu(), "input must be on the CPU");
 }
 
+// Whether an input holds token ids.
+inline bool is_ids(const Tensor& input) {
+  return input.scalar_type() == ScalarType::Long || input.scalar_type() == ScalarType::Int;
+}
+
 // torch's code of a dtype that kernels take, or of indices; a negative number for others.
 inline int32_t dtype_code(ScalarType dtype) {
   switch (dtype) {
@@ -60,6 +65,8 @@ inline int32_t dtype_code(ScalarType dtype) {
       return aoti_torch_dtype_float16();
     case ScalarType::Long:
       return aoti_torch_dtype_int64();
+    case ScalarType::Int:
+      return aoti_torch_dtype_int32();
     default:
       return -1;
   }
@@ -131,7 +138,7 @@ inline Mode checked_mode(int64_t index) {
 }
 
 inline void check_dtype(const Tensor& input) {
-  STD_TORCH_CHECK(input.scalar_type() != ScalarType::Long && dtype_code(input.scalar_type()) >= 0,
+  STD_TORCH_CHECK(!is_ids(input) && dtype_code(input.scalar_type()) >= 0,
                   "input must be float32, float64, bfloat16 or float16");
 }
 

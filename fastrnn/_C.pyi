@@ -24,6 +24,8 @@ def plan(
     threads: int,
     bfloat16_weights: bool = ...,
     features: int = ...,
+    vocabulary: int = ...,
+    keeps: bool = ...,
     masks: bool = ...,
 ) -> dict[str, int]: ...
 def cuda_plan(

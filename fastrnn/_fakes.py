@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastrnn import reference
+from fastrnn.embedding import ID_DTYPES
 
 # Numbers of elements per time step, row and hidden unit that a forward call keeps for its backward.
 _RESERVE = {"RNN_TANH": 0, "RNN_RELU": 0, "LSTM": 5, "GRU": 4}
@@ -34,17 +35,18 @@ def _fake_forward(
     bfloat16_weights: bool = False,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    embedding: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *rows, _ = input.shape
+    rows = input.shape if input.dtype in ID_DTYPES else input.shape[:-1]
     features = hx.shape[1]
     hidden = features if weight_hr is None else weight_hr.shape[1]
     kept = _RESERVE[reference.MODES[mode]] if save else 0
     return (
-        input.new_empty(*rows, features),
-        input.new_empty(hx.shape),
-        input.new_empty(0 if cx is None else cx.shape),
-        input.new_empty(math.prod(rows) * hidden * kept),
+        hx.new_empty(*rows, features),
+        hx.new_empty(hx.shape),
+        hx.new_empty(0 if cx is None else cx.shape),
+        hx.new_empty(math.prod(rows) * hidden * kept),
     )
 
 
@@ -64,13 +66,16 @@ def _fake_backward(
     wanted: int,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    embedding: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     bias_shape = weight_ih.shape[:1]
-    tensors = (input, hx, hx if cx is None else cx, weight_ih, weight_hh, weight_hr)
+    of_input = None if input.dtype in ID_DTYPES else input
+    of_cell = hx if cx is None else cx
+    tensors = (of_input, hx, of_cell, weight_ih, weight_hh, weight_hr, embedding)
     like = [(0,) if t is None else t.shape for t in tensors]
     like[5:5] = [bias_shape, bias_shape]
-    return tuple(input.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
+    return tuple(hx.new_empty(s if wanted >> k & 1 else (0,)) for k, s in enumerate(like))
 
 
 def _fake_inference(
@@ -84,19 +89,20 @@ def _fake_inference(
     bfloat16_weights: bool = False,
     batch_sizes: Tensor | None = None,
     wants_output: bool = True,
+    embedding: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = weights[1].shape[1]
     directions = 2 if bidirectional else 1
-    *rows, _ = (
-        input.shape if batch_sizes is not None or not batch_first else input.transpose(0, 1).shape
-    )
-    output = input.new_empty(*rows, directions * hidden)
+    rows = list(input.shape if input.dtype in ID_DTYPES else input.shape[:-1])
+    if batch_first and batch_sizes is None:
+        rows.reverse()
+    output = weights[0].new_empty(*rows, directions * hidden)
     batch = states[0].shape[1] if states else rows[-1]
     if batch_first and batch_sizes is None:
         output = output.transpose(0, 1)
     finals = (num_layers * directions, batch, hidden)
     return (
-        output if wants_output else input.new_empty(0),
-        input.new_empty(finals),
-        input.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
+        output if wants_output else output.new_empty(0),
+        output.new_empty(finals),
+        output.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
     )

@@ -8,6 +8,7 @@ rows. Yarin Gal and Zoubin Ghahramani, arXiv:1512.05287; Keras calls them `dropo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,15 +74,15 @@ def masks_states(module: nn.Module) -> bool:
 def apply(
     module: nn.RNNBase,
     input: Tensor,
-    features: int,
+    hx: Tensor,
     packed: ragged.Order | PackedSequence | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The masked input of a layer in one direction, and the mask of its previous states.
 
     Args:
         module: whose options count.
-        input: `(T, B, I)`; or, with `packed`, `(rows, I)`.
-        features: of the hidden state.
+        input: `(T, B, I)`; or, with `packed`, `(rows, I)`. Where it is not masked, token ids too.
+        hx: the first hidden state, `(B, features)`.
         packed: how rows are packed. Default: None, they are not.
 
     Returns:
@@ -91,23 +92,22 @@ def apply(
     Example:
         >>> import fastrnn
         >>> gru = fastrnn.GRU(4, 4, recurrent_dropout=0.5)
-        >>> x, mask = apply(gru, torch.ones(5, 3, 4), features=4)
+        >>> x, mask = apply(gru, torch.ones(5, 3, 4), torch.zeros(3, 4))
         >>> bool((x == 1).all()), set(mask.flatten().tolist()) <= {0.0, 2.0}
         (True, True)
     """
     if not (is_on(module) and isinstance(module, Masking)):
         return input, None
     order = None if packed is None else _order(packed)
-    batch = input.size(1) if order is None else order.sorted_indices.size(0)
     if module.input_dropout != 0:
-        mask = _draw(input, (batch, input.size(-1)), module.input_dropout)
+        mask = _draw(input, (hx.size(0), input.size(-1)), module.input_dropout)
         if order is not None:
             steps = order.batch_sizes.size(0)
             mask = ragged.pack(mask.expand(steps, -1, -1), order, "right")
         input = input * mask
     if module.recurrent_dropout == 0:
         return input, None
-    mask = _draw(input, (batch, features), module.recurrent_dropout)
+    mask = _draw(hx, hx.shape, module.recurrent_dropout)
     return input, mask if order is None else mask.index_select(0, order.sorted_indices)
 
 
@@ -120,7 +120,7 @@ def _order(packed: ragged.Order | PackedSequence) -> ragged.Order:
     return ragged.Order(indices, indices, batch_sizes)
 
 
-def _draw(like: Tensor, shape: tuple[int, int], p: float) -> Tensor:
+def _draw(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
     # What torch.dropout makes of ones, with half of its ops.
     return like.new_empty(shape).bernoulli_(1 - p).div_(1 - p)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from fastrnn import dropout, ops, recurrent
+from fastrnn import dropout, ops, recurrent, tokens
 from fastrnn._stock import StandIn
 from fastrnn.dropout import Masking
 
@@ -43,11 +43,16 @@ class _Recurrent(StandIn, Masking):
         lengths: Any = None,
         padding: str = "right",
         output: bool = True,
+        embedding: Any = None,
     ) -> Any:
         """Runs the module over a sequence; shapes are in the documentation of the class.
 
         Args:
-            input: a tensor, or a `torch.nn.utils.rnn.PackedSequence`.
+            input: a tensor, or a `torch.nn.utils.rnn.PackedSequence`. Integers, int32 or int64,
+                are token ids: `(T, B)`, `(B, T)` with `batch_first`, or `(T,)`. Each stands for
+                a one-hot vector of `input_size`, or with `embedding` for a row of it, at no cost:
+                no such vectors are made, and no matrix product for each of them. `torch.nn` takes
+                no ids.
             hx: the first state or states; zeros when None.
             lengths: steps of each row, a tensor of integers `(B,)` in any order and on any device;
                 zeros are allowed. `torch.nn` has no such argument. Steps beyond a row's length
@@ -58,6 +63,9 @@ class _Recurrent(StandIn, Masking):
                 step, or on the "left", before their first, as Keras pads. Default: "right".
             output: False where the last states are all that is wanted: without gradients the
                 output is not even written then. Default: True.
+            embedding: with ids, the features of each token, `(V, input_size)`, of the dtype of
+                the weights, as the weight of a `torch.nn.Embedding`. Its gradient is dense.
+                Default: None, ids stand for one-hot vectors.
 
         Returns:
             The output, or None where it is not wanted, and the last state or states in the form
@@ -65,8 +73,10 @@ class _Recurrent(StandIn, Masking):
 
         Raises:
             ValueError: the input has a number of dimensions or a dtype that does not fit, or
-                lengths do not fit the input.
-            TypeError: lengths are not a tensor of integers.
+                lengths do not fit the input; an id is out of range, which is named with its
+                position; `embedding` has a shape that does not fit.
+            TypeError: lengths are not a tensor of integers; `embedding` has a dtype that does not
+                fit, or comes without ids.
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of the
                 errors about input and hx are those of `torch.nn`.
 
@@ -74,10 +84,16 @@ class _Recurrent(StandIn, Masking):
             >>> output, h_n = GRU(10, 20)(torch.randn(5, 2, 10), lengths=torch.tensor([5, 2]))
             >>> output[2:, 1].count_nonzero(), bool((output[1, 1] == h_n[0, 1]).all())
             (tensor(0), True)
+            >>> words = torch.nn.Embedding(500, 10)
+            >>> GRU(10, 20)(torch.tensor([[3, 499], [0, 3]]), embedding=words.weight)[0].shape
+            torch.Size([2, 2, 20])
         """
-        return recurrent.forward(
-            self, input, hx, lengths, padding, output, layer=self._layer, stock=self._stock.forward
-        )
+        others: dict[str, Any] = {"layer": self._layer, "stock": self._stock.forward}
+        run = recurrent.forward
+        if embedding is not None or tokens.has_ids(input):
+            run = tokens.forward
+            others["embedding"] = embedding
+        return run(self, input, hx, lengths, padding, output, **others)
 
 
 class RNN(_Recurrent):

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastrnn import _extension, _fakes, devices, exported, reference
+from fastrnn.embedding import are_ids
+from fastrnn.embedding import embed as embed
+from fastrnn.transforms import is_transformed as is_transformed
 
 HALVES = (torch.bfloat16, torch.float16)
 """What the kernels store as itself and compute in float32."""
@@ -24,9 +26,6 @@ KERNEL_DTYPES = (torch.float32, torch.float64, *HALVES)
 
 # Hidden weights of no more elements are never rounded: csrc/cpu/plan.cpp.
 _FEW_WEIGHTS = 8192
-
-# Private in torch, and without a public equal; test_ops.py fails if torch takes either away.
-_functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
 def layer(
@@ -41,6 +40,7 @@ def layer(
     reverse: bool,
     batch_sizes: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    embedding: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, by the kernel where one applies.
@@ -52,7 +52,8 @@ def layer(
 
     With `batch_sizes (T,)`, int64 on the CPU, which do not grow, input and output are packed
     (`fastrnn.lengths`), and rows are those of `hx`, longest first; only `has_kernel` calls may
-    have them.
+    have them. Packed ids are `(rows,)`. The kernels check that ids are tokens; torch's functions,
+    which run them elsewhere, do so on the CPU alone.
 
     Example:
         >>> x, h = torch.ones(2, 1, 1), torch.zeros(1, 1)
@@ -62,7 +63,7 @@ def layer(
         ([1.0, 2.0], 2.0, None)
     """
     run = _exported if _extension.loaded and exported.is_tracing() else _layer
-    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, mask)
+    tensors = (input, hx, cx, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, embedding, mask)
     output, h_n, *c_n = run(*tensors, batch_sizes, mode, reverse)
     return output, h_n, c_n[0] if c_n else None
 
@@ -74,31 +75,38 @@ def _exported(*args: Any) -> Any:
 def _layer(*args: Any) -> Any:
     """What `layer` does in a running program. A third result is there for the LSTM alone."""
     *tensors, batch_sizes, mode, reverse = args
-    input, _, cx, _, weight_hh, _, _, weight_hr, mask = tensors
+    input, hx, cx, _, weight_hh, _, _, weight_hr, _, mask = tensors
+    ids = are_ids(input)
+    there = [t for t in (tensors[1:] if ids else tensors) if t is not None]
     if batch_sizes is None and not has_kernel(
-        *(t for t in tensors if t is not None),
-        projects=weight_hr is not None,
-        masks=mask is not None,
+        *there, projects=weight_hr is not None, masks=mask is not None
     ):
         results = reference.layer(*_reference_arguments(mode, tensors, reverse))
         return [result for result in results if result is not None]
-    if (weight_hr is not None or mask is not None) and input.dtype in HALVES:
-        wide = (None if t is None else t.float() for t in tensors)
-        return [result.to(input.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
+    in_float32 = ids or weight_hr is not None or mask is not None
+    if in_float32 and hx.is_cpu and hx.dtype in HALVES:
+        wide = (t.float() if t is not None and t.dtype in HALVES else t for t in tensors)
+        return [result.to(hx.dtype) for result in _layer(*wide, batch_sizes, mode, reverse)]
+    if ids and not hx.is_cpu:
+        return _layer(*_without_ids(tensors), batch_sizes, mode, reverse)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Layer.apply(*args)  # type: ignore[no-untyped-call]
     code = reference.MODES.index(mode)
+    rounds = not ids and _may_round(weight_hh, input)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
-        *tensors[:7],
-        code,
-        reverse,
-        False,
-        _may_round(weight_hh, input),
-        batch_sizes,
-        weight_hr,
-        mask,
+        *tensors[:7], code, reverse, False, rounds, batch_sizes, *tensors[7:]
     )
     return [output, h_n] if cx is None else [output, h_n, c_n]
+
+
+def _without_ids(tensors: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of an equal layer with float input, which is all that kernels for CUDA take."""
+    input, hx, cx, weight_ih, *others, embedding, mask = tensors
+    if embedding is None:  # the input product is there already
+        embedding = weight_ih.t()
+        weight_ih = torch.eye(embedding.shape[1], dtype=weight_ih.dtype, device=weight_ih.device)
+    rows = torch.nn.functional.embedding(input, embedding)
+    return rows, hx, cx, weight_ih, *others, None, mask
 
 
 def inference(
@@ -112,13 +120,14 @@ def inference(
     batch_first: bool = False,
     batch_sizes: Tensor | None = None,
     wants_output: bool = True,
+    embedding: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs all layers and directions of a module by one op, without gradients.
 
     Args:
         mode: one of `fastrnn.reference.MODES`.
         input: `(T, B, I)`, or `(B, T, I)` with `batch_first`; `T >= 1`. With `batch_sizes`
-            packed, as the output is then.
+            packed, as the output is then. Or ids, without the `I`; float32 and float64 only.
         states: one or, for the LSTM, two tensors `(num_layers * D, B, H)`; zeros where empty.
         weights: of all layers and directions, in the order of `torch.nn.RNNBase._flat_weights`.
         num_layers: layers; each takes the output of the one before.
@@ -126,6 +135,7 @@ def inference(
         batch_first: the order of input and output, where they are not packed. Default: False.
         batch_sizes: as for `layer`. Default: None.
         wants_output: else the output is empty, and not even written. Default: True.
+        embedding: with ids, as for `layer`. Default: None.
 
     Returns:
         `output (T, B, D * H)`, or `(B, T, D * H)` with `batch_first`, and the last states: `h_n`
@@ -154,9 +164,10 @@ def inference(
         num_layers,
         bidirectional,
         batch_first,
-        _may_round(weights[1], input, batch_first),
+        not are_ids(input) and _may_round(weights[1], input, batch_first),
         batch_sizes,
         wants_output,
+        embedding,
     )
     return output, h_n, c_n if mode == "LSTM" else None
 
@@ -238,11 +249,6 @@ def _has_kernel(tensor: Tensor, projects: bool) -> bool:
     return devices.cuda_refusal(tensor.get_device()) is None
 
 
-def is_transformed() -> bool:
-    """Whether a transform of `torch.func`, or forward-mode differentiation, is active."""
-    return _functorch_active() or forward_ad._current_level >= 0
-
-
 class _Layer(torch.autograd.Function):
     """`_layer_forward` with its gradient. The tensors of `layer`, batch_sizes, mode, reverse."""
 
@@ -251,13 +257,7 @@ class _Layer(torch.autograd.Function):
         *tensors, batch_sizes, mode, reverse = args
         code = reference.MODES.index(mode)
         output, h_n, c_n, reserve = torch.ops.fastrnn._layer_forward.default(
-            *tensors[:7],
-            code,
-            reverse,
-            True,
-            batch_sizes=batch_sizes,
-            weight_hr=tensors[7],
-            mask=tensors[8],
+            *tensors[:7], code, reverse, True, False, batch_sizes, *tensors[7:]
         )
         ctx.mode, ctx.reverse = mode, reverse
         # An unused result gets None for its gradient, and the kernel skips it.
@@ -278,7 +278,7 @@ class _Layer(torch.autograd.Function):
             )
             return (*results, None, None, None)
         grad_output, grad_h_n, *grad_c_n = grads
-        input, hx, cx, weight_ih, weight_hh, _, _, weight_hr, mask = tensors
+        input, hx, cx, weight_ih, weight_hh, _, _, weight_hr, embedding, mask = tensors
         results = torch.ops.fastrnn._layer_backward.default(
             grad_output,
             grad_h_n,
@@ -295,6 +295,7 @@ class _Layer(torch.autograd.Function):
             sum(1 << k for k, need in enumerate(needed) if need),
             batch_sizes,
             weight_hr,
+            embedding,
             mask,
         )
         wanted = (r if need else None for r, need in zip(results, needed, strict=False))
@@ -338,8 +339,8 @@ def _reference_backward(
 def _reference_arguments(
     mode: str, tensors: Sequence[Any], reverse: bool, valid: Tensor | None = None
 ) -> tuple[Any, ...]:
-    *others, weight_hr, mask = tensors
-    return (mode, *others, reverse, valid, weight_hr, mask)
+    *others, weight_hr, embedding, mask = tensors
+    return (mode, *others, reverse, valid, weight_hr, embedding, mask)
 
 
 def _packed_reference(
@@ -353,8 +354,9 @@ def _packed_reference(
     valid = ranks < batch_sizes[:steps].unsqueeze(1)
     places = valid.flatten().nonzero().squeeze(1).to(packed.device)
     valid = valid.to(packed.device)
-    padded = packed.new_zeros(steps * batch, packed.size(1))
-    padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, -1)
+    features = packed.shape[1:]  # ids have none
+    padded = packed.new_zeros(steps * batch, *features)
+    padded = padded.index_copy(0, places, packed[: len(places)]).view(steps, batch, *features)
     padded_tensors = (padded, hx, *others)
     output, h_n, c_n = reference.layer(*_reference_arguments(mode, padded_tensors, reverse, valid))
     output = output.flatten(0, 1).index_select(0, places)
@@ -366,7 +368,7 @@ if _extension.loaded:
     _fakes.register()
     exported.define(
         "layer(Tensor input, Tensor hx, Tensor? cx, Tensor weight_ih, Tensor weight_hh, "
-        "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? mask, Tensor? batch_sizes, "
-        "str mode, bool reverse) -> Tensor[]",
+        "Tensor? bias_ih, Tensor? bias_hh, Tensor? weight_hr, Tensor? embedding, Tensor? mask, "
+        "Tensor? batch_sizes, str mode, bool reverse) -> Tensor[]",
         lambda *args: list(_layer(*args)),
     )

@@ -42,7 +42,7 @@ def forward(
         layer: runs one layer in one direction.
         stock: torch's own forward, for the calls that it alone runs or refuses.
     """
-    weights = _weights(module)
+    weights = weights_of(module)
     states = () if hx is None else dispatch.states_in(hx, module.mode)
     if states is None:
         return _without(output, stock(module, input, hx))
@@ -66,7 +66,7 @@ def forward(
         return _without(output, stock(module, given, hx))
     if layer is ops.layer and dispatch.runs_at_once(module, input, states, weights):
         result, states = _infer(module, input, states, weights, module.batch_first, output)
-        return result, _hidden(states)
+        return result, as_hx(states)
     if not dispatch.takes(module, input, states, weights, layer):
         return _without(output, stock(module, given, hx))
     return _without(output, _forward_padded(module, input, states, weights, layer))
@@ -79,21 +79,21 @@ def _forward_padded(
     if not is_batched:
         input = input.unsqueeze(0 if module.batch_first else 1)
         states = tuple(state.unsqueeze(1) for state in states)
-    _check(module, input, states)
+    check(module, input, states)
     if module.batch_first:
         input = input.transpose(0, 1)
 
     if onnx.is_exporting() and not dropout.is_on(module):
         result, states = onnx.run_layers(module, input, states, weights)
     else:
-        result, states = _run_layers(module, input, states, weights, layer, input.size(1))
+        result, states = run_layers(module, input, states, weights, layer, input.size(1))
 
     if not is_batched:
         result = result.squeeze(1)
         states = tuple(state.squeeze(1) for state in states)
     elif module.batch_first:
         result = result.transpose(0, 1)
-    return result, _hidden(states)
+    return result, as_hx(states)
 
 
 def _without(output: bool, results: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -108,9 +108,9 @@ def _forward_packed(
     output: bool,
 ) -> tuple[Any, Any]:
     data, batch_sizes, sorted_indices, unsorted_indices = input
-    states = _permuted(states, sorted_indices)
+    states = permuted(states, sorted_indices)
     result, states = _run_packed(module, data, states, weights, input, output)
-    hidden = _hidden(_permuted(states, unsorted_indices))
+    hidden = as_hx(permuted(states, unsorted_indices))
     if result is None:
         return None, hidden
     return PackedSequence(result, batch_sizes, sorted_indices, unsorted_indices), hidden
@@ -150,7 +150,7 @@ def _forward_lengths(
             "lengths go with a padded input of three dimensions, got "
             + (f"{input.dim()}" if isinstance(input, Tensor) else type(input).__name__)
         )
-    _check(module, input, states)
+    check(module, input, states)
     if module.batch_first:
         input = input.transpose(0, 1)
     steps, batch, _ = input.shape
@@ -159,7 +159,7 @@ def _forward_lengths(
     lengths = ragged.check(lengths, padding, steps, batch)
     if not states:
         count = module.num_layers * (2 if module.bidirectional else 1)
-        states = tuple(input.new_zeros(count, batch, size) for size in _state_sizes(module))
+        states = tuple(input.new_zeros(count, batch, size) for size in state_sizes(module))
     result: Tensor | None
     if onnx.is_exporting() and not module.proj_size and not dropout.is_on(module):
         lengths = lengths.to(input.device)
@@ -167,18 +167,18 @@ def _forward_lengths(
     elif layer is ops.layer and dispatch.has_kernel(module, input, states, weights):
         order = ragged.sort(lengths, steps, input.device)
         packed = ragged.pack(input, order, padding)
-        states = _permuted(states, order.sorted_indices)
+        states = permuted(states, order.sorted_indices)
         result, states = _run_packed(module, packed, states, weights, order, output)
         if result is not None:
             result = ragged.unpack(result, order, padding)
-        states = _permuted(states, order.unsorted_indices)
+        states = permuted(states, order.unsorted_indices)
     else:
         valid = ragged.valid(lengths, padding, steps).to(input.device)
         masked = functools.partial(reference.layer, valid=valid)
-        result, states = _run_layers(module, input, states, weights, masked, batch)
+        result, states = run_layers(module, input, states, weights, masked, batch)
     if module.batch_first and result is not None:
         result = result.transpose(0, 1)
-    return _without(output, (result, _hidden(states)))
+    return _without(output, (result, as_hx(states)))
 
 
 def _run_packed(
@@ -195,7 +195,7 @@ def _run_packed(
         return _infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
-    result, states = _run_layers(module, packed, states, weights, layer, batch, order)
+    result, states = run_layers(module, packed, states, weights, layer, batch, order)
     return result if output else None, states
 
 
@@ -222,7 +222,7 @@ def _infer(
     return result if output else None, (h_n,) if c_n is None else (h_n, c_n)
 
 
-def _check(
+def check(
     module: nn.RNNBase,
     input: Tensor,
     states: tuple[Tensor, ...],
@@ -230,28 +230,28 @@ def _check(
 ) -> None:
     """Raises torch's errors for sizes that do not fit."""
     if states:
-        hidden: Any = _hidden(states)
+        hidden: Any = as_hx(states)
         module.check_forward_args(input, hidden, batch_sizes)
     else:
         module.check_input(input, batch_sizes)
 
 
 def _fits(module: nn.RNNBase, input: PackedSequence, states: tuple[Any, ...]) -> bool:
-    """Whether the sizes are right; where not, torch has other errors for its LSTM than `_check`."""
+    """Whether the sizes are right; where not, torch has other errors for its LSTM than `check`."""
     try:
-        _check(module, input.data, states, input.batch_sizes)
+        check(module, input.data, states, input.batch_sizes)
     except (RuntimeError, ValueError):
         return False
     return True
 
 
-def _permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...]:
+def permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...]:
     if indices is None:
         return states
     return tuple(state.index_select(1, indices) for state in states)
 
 
-def _weights(module: nn.RNNBase) -> list[Any]:
+def weights_of(module: nn.RNNBase) -> list[Any]:
     """The weights of this call, as torch's forward finds them.
 
     Skips torch's check where it would find nothing, because it is slow. Parametrized, swapped or
@@ -265,19 +265,19 @@ def _weights(module: nn.RNNBase) -> list[Any]:
     return module._flat_weights
 
 
-def _state_sizes(module: nn.RNNBase) -> list[int]:
+def state_sizes(module: nn.RNNBase) -> list[int]:
     """Features of each state."""
     if module.mode == "LSTM":
         return [module.proj_size or module.hidden_size, module.hidden_size]
     return [module.hidden_size]
 
 
-def _hidden(states: tuple[Tensor, ...]) -> Any:
+def as_hx(states: tuple[Tensor, ...]) -> Any:
     """The states in the form that `hx` has."""
     return states if len(states) == 2 else states[0]
 
 
-def _run_layers(
+def run_layers(
     module: nn.RNNBase,
     input: Tensor,
     states: tuple[Tensor, ...],
@@ -298,7 +298,7 @@ def _run_layers(
         firsts = list(zip(*(state.unbind(0) for state in states), strict=True))
     else:
         # A tensor for each state: torch.compile wants the arguments of a layer distinct.
-        zeros = (input.new_zeros(batch, size) for size in _state_sizes(module))
+        zeros = (input.new_zeros(batch, size) for size in state_sizes(module))
         firsts = [tuple(zeros)] * count
     per_layer = len(weights) // count
     finals: list[tuple[Any, ...]] = []
@@ -310,7 +310,7 @@ def _run_layers(
             options = {"weight_hr": others.pop()} if module.proj_size else {}
             bias_ih, bias_hh = others or (None, None)
             hx, *cx = firsts[k]
-            masked, mask = dropout.apply(module, input, hx.size(1), order)
+            masked, mask = dropout.apply(module, input, hx, order)
             if mask is not None:
                 options["mask"] = mask
             output, h_n, c_n = layer(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import linear
 
 MODES = ("RNN_TANH", "RNN_RELU", "LSTM", "GRU")
@@ -35,13 +36,14 @@ def layer(
     reverse: bool,
     valid: Tensor | None = None,
     weight_hr: Tensor | None = None,
+    embedding: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Runs one layer in one direction over a sequence, as `torch.nn.RNN`, `LSTM` and `GRU` do.
 
     Args:
         mode: one of `MODES`.
-        input: `(T, B, I)` with `T >= 1`.
+        input: `(T, B, I)` with `T >= 1`; or token ids `(T, B)`, int32 or int64.
         hx: first hidden state, `(B, H)`.
         cx: first cell state, `(B, H)`; None unless the mode is "LSTM".
         weight_ih: `(G*H, I)`; G is 4 for LSTM (i, f, g, o), 3 for GRU (r, z, n), 1 otherwise.
@@ -52,6 +54,8 @@ def layer(
         valid: which steps are a row's own, `(T, B)` bool; all others give zeros and leave the
             state as it is. Default: None, all of them.
         weight_hr: projection of the LSTM's hidden state, `(P, H)`. Default: None, no projection.
+        embedding: with ids, the features of each token, `(V, I)`. Default: None, one-hot vectors
+            of `I` tokens.
         mask: multiplies the previous hidden state where `weight_hh` does, and nowhere else;
             `(B, H)`. The kernels give it no gradient. Default: None, ones.
 
@@ -70,9 +74,9 @@ def layer(
     """
     step = _STEPS[mode]
     if valid is not None:  # what is beside the rows may be NaN, and NaN times zero is too
-        input = torch.where(valid.unsqueeze(-1), input, 0)
+        input = torch.where(valid if input.dim() == 2 else valid.unsqueeze(-1), input, 0)
     # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
-    igates = linear(input, weight_ih, bias_ih).unbind(0)
+    igates = _input_sums(input, weight_ih, bias_ih, embedding).unbind(0)
     state: State = (hx,) if cx is None else (hx, cx)
     outputs = []
     masks = None if valid is None else valid.unsqueeze(-1).unbind(0)
@@ -87,6 +91,17 @@ def layer(
         outputs.reverse()
     h_n, *c_n = state
     return torch.stack(outputs), h_n, c_n[0] if c_n else None
+
+
+def _input_sums(
+    input: Tensor, weight_ih: Tensor, bias_ih: Tensor | None, embedding: Tensor | None
+) -> Tensor:
+    if input.dim() == 3:
+        return linear(input, weight_ih, bias_ih)
+    if embedding is not None:
+        return linear(rows_of(input, embedding), weight_ih, bias_ih)
+    sums = rows_of(input, weight_ih.t())
+    return sums if bias_ih is None else sums + bias_ih
 
 
 def _where(mask: Tensor, new: State, old: State) -> State:

@@ -40,6 +40,18 @@ struct WeightGradient {
   T* scratch;        // weight_gradient_scratch elements, of this thread
 };
 
+// totals (tokens, columns) += the sums of each token's rows, which are order[begins[token]] to
+// order[ends[token]], counted from `first` on; each times its factors.
+template <class T>
+struct RowSums {
+  const T* rows;  // (last - first, columns), `stride` apart
+  int64_t stride, first, columns, tokens;
+  const int32_t *order, *begins, *ends;
+  const T* factors;  // (factor_rows, columns), row % factor_rows for each row; null: one
+  int64_t factor_rows;
+  T* totals;
+};
+
 // Rows summed in registers before they are added to memory: near the root of the usual number of
 // rows, where the rounding of a blocked sum is least.
 constexpr int64_t kGradientRows = 128;
@@ -57,6 +69,8 @@ struct KernelTable {
   void (*product)(const Product<T>&, int64_t begin, int64_t end);
   // Rows [begin, end) of the gradient, counted before rotation.
   void (*weight_gradient)(const WeightGradient<T>&, int64_t begin, int64_t end);
+  // Columns [begin, end) of the totals; begin at a vector.
+  void (*sum_rows)(const RowSums<T>&, int64_t begin, int64_t end);
   int64_t (*weight_gradient_scratch)(int64_t gradient_rows, int64_t columns);
   // Element-wise sigmoid and tanh, so that tests can measure their error.
   void (*sigmoid)(const T* x, T* y, int64_t n);

@@ -15,6 +15,7 @@
 #include "peak.inl"
 #include "recurrence.inl"
 #include "single_step.inl"
+#include "tokens.inl"
 
 namespace fastrnn {
 namespace {
@@ -56,6 +57,7 @@ constexpr KernelTable<T> make_table() {
            single_step<Gru, T>},
           product<T>,
           weight_gradient<T>,
+          sum_rows<T>,
           weight_gradient_scratch<T>,
           sigmoid_array<T>,
           tanh_array<T>,

@@ -32,6 +32,12 @@ template <class T, class W>
 void pack_forward(const ForwardPanels& panels, int64_t begin, int64_t end, const T* weight_ih,
                   const W* weight_hh, T* packed);
 
+// Columns `tokens` of weight_ih (G*H, I), `count` of them, or all I where null ->
+// [block][token][sum] [lane], as the I rows above. Tokens [begin, end) of them.
+template <class T>
+void pack_table(const ForwardPanels& panels, const T* weight_ih, int64_t I, const int32_t* tokens,
+                int64_t count, int64_t begin, int64_t end, T* packed);
+
 // bias_ih and bias_hh (G*H), both or none null -> [block][sum][lane], added where both
 // feed a sum.
 template <class T>

@@ -13,9 +13,9 @@ namespace fastrnn {
 // of the tensors that hold them: torch's version counters miss changes through `.data`. Reading
 // them costs as much as one step of many.
 struct PackedKey {
-  std::array<const void*, 5> where;
-  std::array<int64_t, 9> layout;  // all that the packing depends on beside the weights
-  uint64_t contents;              // fingerprint of the weights' bytes
+  std::array<const void*, 6> where;
+  std::array<int64_t, 10> layout;  // all that the packing depends on beside the weights
+  uint64_t contents;               // fingerprint of the weights' bytes
 };
 
 // All packings together; the least recently used go first. Larger ones are not kept.

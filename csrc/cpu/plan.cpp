@@ -24,6 +24,9 @@ constexpr int64_t kFlopPerMeeting = 100'000, kFlopPerSingleStep = 400'000;
 // The input products of so many bytes wait in cache for their recurrence.
 constexpr int64_t kProjectedBytes = 128 * 1024;
 
+// Half of what is kept of all packings (packed_cache.h).
+constexpr int64_t kTableBytes = int64_t(32) << 20;
+
 // Weights that fit in the first-level cache as they are gain nothing from being shorter.
 constexpr int64_t kFirstLevelBytes = 32 * 1024;
 
@@ -77,21 +80,24 @@ std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
 }
 
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
-                const Machine& machine, bool bfloat16_weights, bool masks) {
+                const Machine& machine, bool bfloat16_weights, int64_t vocabulary, bool keeps,
+                bool masks) {
   const auto [T, B, I, H] = shape;
   Plan plan;
   const int64_t width = machine.vector_bytes / element_bytes,
                 step_flop = 2 * gates(mode) * H * (I + H);
   // A projection needs all units of a step at once.
   const bool projects = features < H;
-  plan.single_step = T == 1 && !projects && !masks;
+  const bool tokens = vocabulary > 0;
+  plan.single_step = T == 1 && !projects && !tokens && !masks;
   plan.in_place = T * B <= kInPlaceRows;
   plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, machine.threads);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
   // can share.
   const bool single_row = B == 1 && T > 1;
   // Half-empty vectors cost as much as full ones: where all units fit in half, two rows share one.
-  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width && B > 1 ? 2 : 1;
+  // Not where each row has a place of its own in a table.
+  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width && B > 1 && !tokens ? 2 : 1;
   plan.vectors_per_gate = single_row                  ? single_row_vectors(mode, H, width)
                           : gates(mode) == 1 && T > 1 ? panel_vectors(H, width)
                                                       : 1;
@@ -100,7 +106,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
                           gates(mode) * H * H * element_bytes > kFirstLevelBytes;
   const int64_t projected_bytes = gates(mode) * H * element_bytes;
   plan.projected_steps =
-      single_row ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;
+      single_row && !tokens ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;
   plan.hidden_panel = panel_vectors(features, width);
   plan.unit_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);
@@ -116,6 +122,9 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   // matrix of them at a time.
   if (T * B * row_bytes <= weight_bytes) plan.backward_steps = T;
   plan.rows_per_thread = items_per_thread(T * step_flop);
+  // A table of no more rows than the call has costs no more than the product, and the next call
+  // has it already.
+  plan.whole_table = keeps && vocabulary <= T * B && vocabulary * projected_bytes <= kTableBytes;
   return plan;
 }
 

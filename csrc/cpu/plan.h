@@ -27,7 +27,11 @@ struct Plan {
   int64_t row_block;         // rows that run through all steps together
   int64_t backward_steps;    // steps whose gradients of the sums are held at once
   int64_t rows_per_thread;   // fewer rows of the batch than this are not worth a thread
+  bool whole_table;  // of tokens: all of the vocabulary, which is kept; else those there are
 };
+
+// One copied element takes as long as so many operations.
+constexpr int64_t kFlopPerCopy = 30;
 
 // Items of `flop` operations each that are worth a thread; fewer are not.
 int64_t items_per_thread(int64_t flop);
@@ -40,8 +44,11 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 
 // bfloat16_weights: hidden weights may be rounded to that type, or are of it.
-// features: of h, H or fewer where it is projected. masks: a mask multiplies h before its product.
+// features: of h, H or fewer where it is projected.
+// vocabulary: of tokens as input, whose I is 0 then; or 0. keeps: whether a table may be kept.
+// masks: a mask multiplies h before its product.
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
-                const Machine& machine, bool bfloat16_weights = false, bool masks = false);
+                const Machine& machine, bool bfloat16_weights = false, int64_t vocabulary = 0,
+                bool keeps = false, bool masks = false);
 
 }  // namespace fastrnn

@@ -58,8 +58,8 @@ struct ForwardTile {
     const T* h = layer.mask ? masked(now.t, row) : h_prev(row);
     accumulate<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(), 1,
                             Panel<W>{hidden_weights(), kPanel}, layer.features);
-    if (layer.projected) {
-      load_projected(input, row);
+    if (layer.tokens || layer.projected) {
+      load_products(input, row);
     } else {
       set_zero(input);
       accumulate<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride, 1,
@@ -85,11 +85,17 @@ struct ForwardTile {
            ((block * layer.projected_steps + place) * layer.shape.B + row) * kPanel;
   }
 
+  // A row's input product in the table of its token.
+  const T* of_token(int64_t row) const {
+    return layer.table + (block * layer.table_rows + layer.tokens[now.first + row]) * kPanel;
+  }
+
+  // Input products that were taken before.
   template <int M>
-  FASTRNN_INLINE void load_projected(V (&input)[M][G * U], int64_t row) const {
+  FASTRNN_INLINE void load_products(V (&input)[M][G * U], int64_t row) const {
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
-      const T* from = projected(now.place, row + r);
+      const T* from = layer.tokens ? of_token(row + r) : projected(now.place, row + r);
 #pragma GCC unroll 16
       for (int v = 0; v < G * U; ++v) input[r][v] = load(from + v * V::kWidth);
     }

@@ -10,6 +10,7 @@
 #include "run.h"
 #include "scratch.h"
 #include "threads.h"
+#include "tokens.h"
 
 namespace fastrnn {
 namespace {
@@ -80,24 +81,31 @@ struct Backward {
 
   template <class Factor>
   void to_input(const Factor& weight_ih) const {
+    T* grad_input = gradients.input + layer.timeline.first_row(first_time()) * layer.shape.I;
+    times_weights(layer.grad_sums, stride(), rows(), weight_ih, grad_input);
+  }
+
+  // to (rows, I) = gradients of the input sums times weight_ih.
+  template <class Factor>
+  void times_weights(const T* sums, int64_t sums_stride, int64_t rows, const Factor& weight_ih,
+                     T* to) const {
     const int64_t I = layer.shape.I;
-    T* grad_input = gradients.input + layer.timeline.first_row(first_time()) * I;
     // In the order of weight_ih: GRU's large gradients, those of n, are added last.
     const int64_t rotation = columns() - input_rotation();
-    const Product<T> product{layer.grad_sums,
-                             stride(),
+    const Product<T> product{sums,
+                             sums_stride,
                              rotation,
                              weight_ih.data(),
                              weight_ih.in_place(),
                              plan.input_panel,
-                             grad_input,
+                             to,
                              I,
                              columns(),
                              I,
                              0,
                              I,
                              false};
-    parallel_for(rows(), items_per_thread(2 * columns() * I), [&](int64_t begin, int64_t end) {
+    parallel_for(rows, items_per_thread(2 * columns() * I), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row += kProductRows) {
         kernels.product(product, row, std::min(end, row + kProductRows));
       }
@@ -114,7 +122,7 @@ struct Backward {
     if (gradients.weight_ih || gradients.bias_ih) {
       all[count++] = {layer.grad_sums,
                       stride(),
-                      operand(input.from(first_time())),
+                      gradients.weight_ih ? operand(input.from(first_time())) : Sequence<const T>{},
                       operand_rows(),
                       rows(),
                       columns(),
@@ -145,6 +153,48 @@ struct Backward {
       all[count++] = hidden_gradient(layer.begin, layer.end, h_prev, add);
     }
     run(all.data(), count);
+  }
+
+  void to_tokens(const TokenSums<T>& sums) const {
+    sums.add(layer.grad_sums, stride(), layer.timeline.first_row(first_time()), rows(), nullptr, 1);
+  }
+
+  // From the sums over the rows of each token, with which all chunks end.
+  void from_tokens(const T* totals, const Distinct& distinct, const Weights<T>& weights,
+                   const Gradients<T>& to) const {
+    const int64_t I = layer.shape.I, M = columns(), count = distinct.count();
+    if (!weights.embedding) {
+      std::fill_n(to.weight_ih, M * I, T(0));
+      return parallel_for(M, items_per_thread(kFlopPerCopy * count), [&](int64_t m, int64_t end) {
+        for (; m < end; ++m) {
+          T* row = to.weight_ih + (m + input_rotation()) % M * I;
+          for (int64_t k = 0; k < count; ++k) row[distinct.tokens()[k]] = totals[k * M + m];
+        }
+      });
+    }
+    const Scratch<T> rows(count * I);
+    if (to.weight_ih) {
+      gather_rows(weights.embedding, distinct.tokens(), count, I, static_cast<T*>(rows));
+      const WeightGradient<T> gradient{totals,
+                                       M,
+                                       {rows, count * I, I, nullptr},
+                                       count,
+                                       count,
+                                       M,
+                                       I,
+                                       input_rotation(),
+                                       to.weight_ih,
+                                       nullptr,
+                                       false,
+                                       nullptr};
+      run(&gradient, 1);
+    }
+    if (!to.embedding) return;
+    const Factor<T> weight_ih(weights.weight_ih,
+                              ColumnPanels{M, I, plan.input_panel * kernels.width}, true, false);
+    times_weights(totals, M, count, weight_ih, rows);
+    std::fill_n(to.embedding, weights.vocabulary * I, T(0));
+    scatter_rows(static_cast<const T*>(rows), distinct.tokens(), count, I, to.embedding);
   }
 
   void to_projection(bool add) const {
@@ -230,12 +280,14 @@ struct Backward {
 
 template <class E>
 void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& input,
-                  const Weights<E>& weights, const Gradients<E>& gradients) {
+                  const int32_t* tokens, const Weights<E>& weights, const Gradients<E>& gradients) {
   typedef Wide<E> T;
   const auto [T_, B, I, H] = layer.shape;
   const Timeline& timeline = layer.timeline;
   const int64_t F = layer.features;
-  const Plan plan = plan_layer(mode, layer.shape, F, sizeof(T), current_machine());
+  Shape shape = layer.shape;
+  if (tokens && !weights.embedding) shape.I = 0;  // there is no product with weight_ih
+  const Plan plan = plan_layer(mode, shape, F, sizeof(T), current_machine());
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
   const int64_t rows = std::min(plan.backward_steps * B, timeline.first_row(T_));
@@ -260,6 +312,13 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
   BackwardArrays<E> arrays(mode, plan.backward_steps, {layer, input, gradients});
   // Where both products feed the same sums, so do both biases.
   Gradients<T> summed = arrays.chunk.gradients;
+  std::optional<Distinct> distinct;
+  std::optional<TokenSums<T>> token_sums;
+  if (tokens && (summed.weight_ih || summed.embedding)) {
+    distinct.emplace(tokens, timeline.first_row(T_), weights.vocabulary);
+    token_sums.emplace(*distinct, columns);
+    summed.weight_ih = nullptr;
+  }
   const bool same_bias = summed.bias_ih && summed.bias_hh && gates(mode) == sums(mode);
   if (same_bias) summed.bias_hh = nullptr;
   const Backward<T> chunk{kernels, plan, mode, arrays.chunk.layer, arrays.chunk.input, summed};
@@ -285,20 +344,25 @@ void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& in
       if (begin == 0) weight_ih.reset();
     }
     chunk.to_weights(end < T_);
+    if (token_sums) chunk.to_tokens(*token_sums);
     if (summed.weight_hr) chunk.to_projection(end < T_);
     arrays.store(begin, end);
+  }
+  if constexpr (!kOnlyStored<E>) {
+    if (token_sums && timeline.first_row(T_) > 0)
+      chunk.from_tokens(token_sums->totals(), *distinct, weights, gradients);
   }
   if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);
   arrays.finish();
 }
 
-template void run_backward(Mode, LayerBackward<float>, const Sequence<const float>&,
+template void run_backward(Mode, LayerBackward<float>, const Sequence<const float>&, const int32_t*,
                            const Weights<float>&, const Gradients<float>&);
 template void run_backward(Mode, LayerBackward<double>, const Sequence<const double>&,
-                           const Weights<double>&, const Gradients<double>&);
-template void run_backward(Mode, LayerBackward<Bf16>, const Sequence<const Bf16>&,
+                           const int32_t*, const Weights<double>&, const Gradients<double>&);
+template void run_backward(Mode, LayerBackward<Bf16>, const Sequence<const Bf16>&, const int32_t*,
                            const Weights<Bf16>&, const Gradients<Bf16>&);
 template void run_backward(Mode, LayerBackward<Half16>, const Sequence<const Half16>&,
-                           const Weights<Half16>&, const Gradients<Half16>&);
+                           const int32_t*, const Weights<Half16>&, const Gradients<Half16>&);
 
 }  // namespace fastrnn

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "forward_widened.h"
@@ -10,12 +11,21 @@
 #include "run.h"
 #include "scratch.h"
 #include "threads.h"
+#include "tokens.h"
 
 namespace fastrnn {
 namespace {
 
-// One copied element takes as long as so many operations.
-constexpr int64_t kFlopPerCopy = 30;
+template <class E>
+ForwardPanels panels_of(Mode mode, const LayerForward<E>& layer, const Plan& plan) {
+  return {mode,
+          layer.shape,
+          layer.features,
+          current_kernels().table<Wide<E>>().width,
+          plan.vectors_per_gate,
+          plan.rows_per_vector,
+          plan.bfloat16_weights};
+}
 
 template <class E>
 void pack_biases(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* packed) {
@@ -66,24 +76,28 @@ void pack_all(const ForwardPanels& panels, const Weights<E>& weights, Wide<E>* p
   pack_weights<T, T>(panels, weight_ih, weight_hh, to);
 }
 
-// What tells one packing from all others.
+// What tells one packing from all others. I: of the input weights that it has something of;
+// vocabulary: of a table in it, or 0.
 template <class E>
-PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights) {
-  const auto [T, B, I, H] = panels.shape;
+PackedKey packed_key(const ForwardPanels& panels, const Weights<E>& weights, int64_t I,
+                     int64_t vocabulary = 0) {
+  const int64_t H = panels.shape.H;
   const int64_t rows = gates(panels.mode) * H, F = panels.features, bytes = sizeof(E);
   const auto fingerprint = current_kernels().fingerprint;
   uint64_t contents = fingerprint(weights.weight_ih, rows * I * bytes, 0);
   contents = fingerprint(weights.weight_hh, rows * F * bytes, contents);
   if (weights.weight_hr) contents = fingerprint(weights.weight_hr, F * H * bytes, contents);
+  const E* embedding = vocabulary > 0 ? weights.embedding : nullptr;
+  if (embedding) contents = fingerprint(embedding, vocabulary * I * bytes, contents);
   if (weights.bias_ih) {
     contents = fingerprint(weights.bias_ih, rows * bytes, contents);
     contents = fingerprint(weights.bias_hh, rows * bytes, contents);
   }
-  return {
-      {weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh, weights.weight_hr},
-      {static_cast<int64_t>(panels.mode), I, H, F, panels.width, panels.vectors, panels.copies,
-       panels.bfloat16, bytes},
-      contents};
+  return {{weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh,
+           weights.weight_hr, embedding},
+          {static_cast<int64_t>(panels.mode), I, H, F, panels.width, panels.vectors, panels.copies,
+           panels.bfloat16, bytes, vocabulary},
+          contents};
 }
 
 // Outputs that nobody wants are kept for so many bytes' worth of steps.
@@ -128,7 +142,11 @@ void run_parts(Mode mode, const LayerForward<E>& layer, const Plan& plan, int64_
     const bool last_place = (chunks - 1 - chunk) % 2 == 0;
     part.shape.T = end - begin;
     part.timeline = layer.timeline.times(first, first + end - begin);
-    part.input = layer.input.from(first);
+    if (layer.tokens) {
+      part.tokens = layer.tokens + layer.timeline.first_row(first);
+    } else {
+      part.input = layer.input.from(first);
+    }
     part.h_n = last_place ? layer.h_n : spare;
     if (layer.cx) part.c_n = last_place ? layer.c_n : spare + states;
     share_layer(mode, part, plan, block, kernel);
@@ -192,37 +210,80 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
   run_parts(mode, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
 }
 
+// Of hidden weights and biases, and of the projection behind them.
+template <class E>
+void pack_recurrence(const ForwardPanels& panels, const ColumnPanels& projection,
+                     const Weights<E>& weights, Wide<E>* packed) {
+  pack_all(panels, weights, packed);
+  if (!weights.weight_hr) return;
+  pack_projection(projection, weights.weight_hr, packed + panels.biases() + panels.weights());
+}
+
+// Tokens come as ids. Behind what else is packed, [table of the vocabulary] where that is kept.
+template <class T>
+void run_tokens(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed) {
+  const int64_t I = layer.shape.I, V = weights.vocabulary;
+  layer.shape.I = 0;
+  const Plan plan = plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(),
+                               false, V, keep_packed);
+  const ForwardPanels panels = panels_of(mode, layer, plan);
+  const ColumnPanels projection = projection_panels(panels, plan, weights.weight_hr);
+  const int64_t before = panels.biases() + panels.weights() + projection.elements();
+  const int64_t row = panels.blocks() * gates(mode) * panels.lanes();
+  std::optional<Distinct> distinct;
+  if (!plan.whole_table) distinct.emplace(layer.tokens, layer.timeline.first_row(layer.shape.T), V);
+  const Scratch<T> table(distinct ? distinct->count() * row : 0);
+  if (distinct) {
+    form_table(panels, weights, I, distinct->tokens(), distinct->count(), static_cast<T*>(table));
+    layer.tokens = distinct->places();
+  }
+  layer.table = table;
+  layer.table_rows = distinct ? distinct->count() : V;
+  const auto fill = [&](void* memory) {
+    T* packed = static_cast<T*>(memory);
+    pack_recurrence(panels, projection, weights, packed);
+    if (plan.whole_table) form_table(panels, weights, I, nullptr, V, packed + before);
+  };
+  if (!keep_packed) {
+    const Scratch<T> packed(before);
+    fill(packed);
+    return run_steps(mode, layer, plan, panels, static_cast<const T*>(packed));
+  }
+  const int64_t elements = before + (plan.whole_table ? V * row : 0);
+  const PackedKey key =
+      packed_key(panels, weights, plan.whole_table ? I : 0, plan.whole_table ? V : 0);
+  const auto kept = kept_packing(key, elements * sizeof(T), fill);
+  const T* packed = static_cast<const T*>(kept.get());
+  if (plan.whole_table) layer.table = packed + before;
+  run_steps(mode, layer, plan, panels, packed);
+}
+
 }  // namespace
 
 template <class E>
 void run_forward(Mode mode, LayerForward<E> layer, const Weights<E>& weights, bool keep_packed,
                  bool bfloat16_weights) {
   typedef Wide<E> T;
+  if constexpr (!kOnlyStored<E>) {
+    if (layer.tokens) return run_tokens(mode, layer, weights, keep_packed);
+  }
   const bool bfloat16 = std::is_same_v<E, Bf16> || (std::is_same_v<E, float> && bfloat16_weights);
   const Plan plan = plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(),
-                               bfloat16, layer.mask != nullptr);
-  const ForwardPanels panels{mode,
-                             layer.shape,
-                             layer.features,
-                             current_kernels().table<T>().width,
-                             plan.vectors_per_gate,
-                             plan.rows_per_vector,
-                             plan.bfloat16_weights};
+                               bfloat16, 0, false, layer.mask != nullptr);
+  const ForwardPanels panels = panels_of(mode, layer, plan);
   if (plan.single_step) return run_single_step(mode, layer, plan, panels, weights);
   const ColumnPanels projection = projection_panels(panels, plan, weights.weight_hr);
-  const int64_t before = panels.biases() + panels.weights();
-  const int64_t elements = before + projection.elements();
+  const int64_t elements = panels.biases() + panels.weights() + projection.elements();
   const auto fill = [&](void* memory) {
-    T* packed = static_cast<T*>(memory);
-    pack_all(panels, weights, packed);
-    if (weights.weight_hr) pack_projection(projection, weights.weight_hr, packed + before);
+    pack_recurrence(panels, projection, weights, static_cast<T*>(memory));
   };
   if (!keep_packed) {
     const Scratch<T> packed(elements);
     fill(packed);
     return run_steps(mode, layer, plan, panels, packed);
   }
-  const auto packed = kept_packing(packed_key(panels, weights), elements * sizeof(T), fill);
+  const auto packed =
+      kept_packing(packed_key(panels, weights, panels.shape.I), elements * sizeof(T), fill);
   run_steps(mode, layer, plan, panels, static_cast<const T*>(packed.get()));
 }
 

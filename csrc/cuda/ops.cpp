@@ -66,6 +66,7 @@ class Call {
   explicit Call(const Tensor& input, const Tensors&... tensors)
       : layer(tensors...), device(input), timeline_(layer.timeline()) {
     STD_TORCH_CHECK(!layer.weight_hr, "there is no CUDA kernel with weight_hr");
+    STD_TORCH_CHECK(layer.vocabulary == 0, "there is no CUDA kernel with ids");
     STD_TORCH_CHECK(!layer.mask, "there is no CUDA kernel with mask");
     const auto& offsets = layer.steps.offsets();
     if (offsets.empty()) return;
@@ -135,9 +136,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> layer_forward(
     const Tensor& weight_hh, const std::optional<Tensor>& bias_ih,
     const std::optional<Tensor>& bias_hh, int64_t mode, bool reverse, bool save, bool,
     const std::optional<Tensor>& batch_sizes, const std::optional<Tensor>& weight_hr,
-    const std::optional<Tensor>& mask) {
+    const std::optional<Tensor>& embedding, const std::optional<Tensor>& mask) {
   const Call call(input, mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
-                  mask);
+                  embedding, mask);
   const Layer& layer = call.layer;
   const int64_t H = layer.shape.H, I = layer.shape.I;
   layer.check_biases(bias_ih, bias_hh);
@@ -256,11 +257,12 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
                        const Tensor& weight_ih, const Tensor& weight_hh, const Tensor& output,
                        const Tensor& reserve, int64_t mode, bool reverse, int64_t wanted,
                        const std::optional<Tensor>& batch_sizes,
-                       const std::optional<Tensor>& weight_hr, const std::optional<Tensor>& mask) {
+                       const std::optional<Tensor>& weight_hr,
+                       const std::optional<Tensor>& embedding, const std::optional<Tensor>& mask) {
   using torch::stable::matmul;
   using torch::stable::transpose;
   const Call call(input, mode, reverse, input, hx, cx, weight_ih, weight_hh, weight_hr, batch_sizes,
-                  mask);
+                  embedding, mask);
   const Layer& layer = call.layer;
   const auto [T, B, I, H] = layer.shape;
   const int64_t rows = gates(layer.mode) * H;
@@ -271,7 +273,7 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
   Tensor grad_h = call.wide(grad_h_n, H);
   Tensor grad_c = layer.cx ? call.wide(grad_c_n, H) : call.array({0});
   const auto none = [&] { return call.array({0}); };
-  Results results = {none(), none(), none(), none(), none(), none(), none(), none()};
+  Results results = {none(), none(), none(), none(), none(), none(), none(), none(), none()};
   if (call.is_empty()) {
     const auto zeros = [&](Sizes sizes) { return torch::stable::new_zeros(layer.input, sizes); };
     if (wants(kInput)) std::get<kInput>(results) = call.features(I);

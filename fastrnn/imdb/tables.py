@@ -34,10 +34,10 @@ class Grid(NamedTuple):
 
 def grid(content: Grid) -> Table:
     """Returns a grid as a table for the terminal."""
-    table = _table(*content.titles)
+    rows = table(*content.titles)
     for line in content.lines:
-        table.add_row(*line)
-    return table
+        rows.add_row(*line)
+    return rows
 
 
 def markdown(content: Grid) -> str:
