@@ -14,7 +14,7 @@ import pytest
 import torch
 from imdb_programs import program, wait_for
 
-from fastrnn.imdb import cli, commands_data
+from fastrnn.imdb import cli, commands_data, commands_train
 from fastrnn.imdb.__main__ import main
 from fastrnn.imdb.checkpoint import load_checkpoint
 from fastrnn.imdb.config import Config
@@ -97,7 +97,7 @@ def test_full_disk_is_one_sentence(data, monkeypatch, capsys):
     def fail(self, state):
         raise OSError(28, "No space left on device", "run/last.pt")
 
-    monkeypatch.setattr(cli.RunFolder, "update", fail)
+    monkeypatch.setattr(commands_train.RunFolder, "update", fail)
     assert cli.run(["train", "--data", data, *QUICK, "--run-dir", "run"]) == 2
     err = capsys.readouterr().err
     assert err == "fastrnn-imdb: [Errno 28] No space left on device: 'run/last.pt'\n"
@@ -300,7 +300,7 @@ def test_interrupt_before_training(monkeypatch, capsys):
     def interrupt(data):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_corpus", interrupt)
+    monkeypatch.setattr(commands_train, "load_corpus", interrupt)
     assert cli.run(["train", "--run-dir", "run"]) == 130
     assert "interrupted before training began" in capsys.readouterr().err
 

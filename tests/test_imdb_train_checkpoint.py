@@ -9,10 +9,11 @@ import pickle
 import pytest
 import torch
 from imdb_training import quick, small_corpus
+from killed_training import assert_same
 
 from fastrnn.imdb import checkpoint as checkpoints
 from fastrnn.imdb.batches import Batch
-from fastrnn.imdb.checkpoint import load_checkpoint, load_model, save_checkpoint
+from fastrnn.imdb.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.training import train
 
@@ -53,10 +54,19 @@ def test_holds_all_that_it_should(path, state):
     assert loaded.model.keys() == state.model.state_dict().keys()
     for name, value in state.model.state_dict().items():
         assert torch.equal(loaded.model[name], value)
-    steps = {int(each["step"]) for each in loaded.optimizer["state"].values()}
-    assert steps == {5}
-    optimizer = torch.optim.Adam(state.model.parameters())
-    optimizer.load_state_dict(loaded.optimizer)
+    kept, wanted = loaded.snapshot, state.snapshot()
+    for name in ("model", "best_weights", "optimizer", "generators"):
+        assert_same(getattr(kept, name), getattr(wanted, name))
+    assert kept.history == wanted.history and len(kept.history) == 1
+    assert {int(each["step"]) for each in kept.optimizer.values()} == {5}
+
+
+def test_a_model_alone_is_enough_to_use_it(tmp_path, state, path):
+    save_model(tmp_path / "best.pt", state)
+    loaded = load_checkpoint(tmp_path / "best.pt")
+    assert loaded.snapshot is None
+    assert_same(load_model(tmp_path / "best.pt").model.state_dict(), state.model.state_dict())
+    assert 2 * (tmp_path / "best.pt").stat().st_size < path.stat().st_size
 
 
 def test_loaded_model_gives_the_same_logits(path, state):
@@ -136,7 +146,7 @@ def test_is_on_disk_before_it_takes_its_name(path, state, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda *a: (events.append("replace"), replace(*a)))
     save_checkpoint(path, state)
-    assert events == ["fsync", "replace"]
+    assert events == ["fsync", "replace", "fsync"]  # the file, its name, the folder
 
 
 def test_absent_file(tmp_path):
@@ -154,6 +164,7 @@ def test_cut_short(path, part):
 
 
 def test_one_changed_bit_in_the_weights_is_noticed(path, state):
+    save_model(path, state)
     weights = state.model.state_dict()["layers.1.weight_hh_l0"].numpy().tobytes()
     content = path.read_bytes()
     assert content.count(weights) == 1
@@ -173,17 +184,17 @@ def test_code_in_a_file_does_not_run(path, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "attacked"),))
 
-    torch.save({"format": 2, "config": Attack()}, path)
+    torch.save({"format": 3, "config": Attack()}, path)
     assert_refused(path, "damaged")
     assert not (tmp_path / "attacked").exists()
 
 
 def test_wrong_content(path, state):
     torch.save([1, 2], path)
-    assert_refused(path, "no checkpoint of this program in format 2")
+    assert_refused(path, "no checkpoint of this program in format 3")
     save_checkpoint(path, state)
-    rewrite(path, format=1)
-    assert_refused(path, "no checkpoint of this program in format 2; train the model again")
+    rewrite(path, format=2)
+    assert_refused(path, "no checkpoint of this program in format 3; train the model again")
     save_checkpoint(path, state)
     rewrite(path, config={"cell": "lstm"})
     assert_refused(path, "missing or unknown: backend, batch_size")

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import replacing, sync_folder
 from fastrnn.imdb.model import SentimentModel
 from fastrnn.imdb.sequences import kept_words
-from fastrnn.imdb.training import State
+from fastrnn.imdb.state import Snapshot, State
 
-FORMAT = 2  # 1 had no vocabulary
+FORMAT = 3  # 1 had no vocabulary, 2 could not be resumed
 
 
 class Checkpoint(NamedTuple):
@@ -30,7 +30,8 @@ class Checkpoint(NamedTuple):
     vocabulary: tuple[str, ...]
     """The words that the model knows, most frequent first; empty when its source had none."""
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    snapshot: Snapshot | None
+    """From which training can go on, where the file keeps it; not checked yet."""
 
 
 class Trained(NamedTuple):
@@ -43,15 +44,30 @@ class Trained(NamedTuple):
 
 
 def save_checkpoint(path: Path, state: State) -> None:
-    """Writes `state` to `path` in one step: a crash or Ctrl-C leaves the file that was there."""
-    content = {
+    """Writes `state` to `path` in one step: a crash or Ctrl-C leaves the file that was there.
+
+    Training can go on from this file, and when the function returns a power cut cannot undo it.
+    """
+    kept = state.snapshot()._asdict()
+    _save(path, {**_model_of(state), "snapshot": {**kept, "model": None}})
+
+
+def save_model(path: Path, state: State) -> None:
+    """As `save_checkpoint`, only what is needed to use the model."""
+    _save(path, {**_model_of(state), "snapshot": None})
+
+
+def _model_of(state: State) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "config": state.config.to_dict(),
         "epoch": len(state.history),
         "vocabulary": list(state.vocabulary),
         "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
     }
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
     # In memory first: an interrupt in a write that torch's C++ asked for would pass through it.
     whole = io.BytesIO()
     try:
@@ -65,6 +81,7 @@ def save_checkpoint(path: Path, state: State) -> None:
         file.write(whole.getbuffer())
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -92,9 +109,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         config = Config.from_dict(content["config"])
         vocabulary = _checked_vocabulary(content["vocabulary"], config)
-        return Checkpoint(
-            config, content["epoch"], vocabulary, content["model"], content["optimizer"]
-        )
+        kept = content["snapshot"]
+        snapshot = None if kept is None else Snapshot(**{**kept, "model": content["model"]})
+        return Checkpoint(config, content["epoch"], vocabulary, content["model"], snapshot)
     except (DataError, KeyError, TypeError) as error:
         raise _not_usable(path, f"its content is incomplete or wrong ({error})") from error
 

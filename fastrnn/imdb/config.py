@@ -175,6 +175,11 @@ class Config:
         """Returns the command line's name of field `name`."""
         return "--" + name.replace("_", "-")
 
+    @staticmethod
+    def changeable() -> set[str]:
+        """Returns the fields that may change while a run goes on: they decide no number of it."""
+        return {"data", "run_dir", "threads"}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain values, for JSON and checkpoints."""
         return asdict(self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names of the files in a folder are on disk, where a system can tell."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the files that a killed `replacing` left half written in a folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     for each in (".file.0123456789abcdef", ".mine", "file"):
+        ...         (folder / each).touch()
+        ...     remove_leftovers(folder)
+        ...     sorted(each.name for each in folder.iterdir())
+        ['.mine', 'file']
+    """
+    for path in folder.iterdir():
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}", path.name):
+            path.unlink()
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

@@ -32,12 +32,23 @@ def make_optimizer(config: Config, parameters: Iterable[Parameter]) -> torch.opt
 
 
 def make_schedule(
-    config: Config, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+    config: Config, optimizer: torch.optim.Optimizer, steps_per_epoch: int, done: int = 0
 ) -> LambdaLR | None:
-    """Returns what sets the learning rate before each step, or None where it never changes."""
+    """Returns what sets the learning rate before each step, or None where it never changes.
+
+    Args:
+        config: the settings.
+        optimizer: whose rate is set, at once for the next step.
+        steps_per_epoch: steps in an epoch.
+        done: steps that are behind. Default: 0.
+    """
     if config.schedule == "constant" and not config.warmup_steps:
         return None
-    return LambdaLR(optimizer, lambda step: lr_factor(config, step, steps_per_epoch))
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.lr
+    return LambdaLR(
+        optimizer, lambda step: lr_factor(config, step, steps_per_epoch), last_epoch=done - 1
+    )
 
 
 def lr_factor(config: Config, step: int, steps_per_epoch: int) -> float:

@@ -13,9 +13,17 @@ from fastrnn.imdb.config import Config
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives `command(**given)` one option for each field of `Config`, None where not given."""
+    """Gives `command(**given)` one option for each field of `Config`, None where not given.
+
+    Other options that the command declares stay as they are.
+    """
+    own = [
+        each.replace(annotation=get_type_hints(command, include_extras=True)[each.name])
+        for each in inspect.signature(command).parameters.values()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
     hints = get_type_hints(Config)
-    parameters = [
+    parameters = own + [
         inspect.Parameter(
             each.name,
             inspect.Parameter.KEYWORD_ONLY,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import review_lengths as lengths_of
-from fastrnn.imdb.training import Epoch
+from fastrnn.imdb.state import Epoch
 
 
 def losses(history: list[Epoch], best_epoch: int) -> bytes:

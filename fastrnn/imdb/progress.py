@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 from torch import Tensor
 
-from fastrnn.imdb.training import State
+from fastrnn.imdb.state import State
 
 
 @contextmanager

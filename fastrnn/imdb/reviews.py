@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,19 @@ class Reviews:
     def __getitem__(self, index: int) -> npt.NDArray[np.int32]:
         """The ranks of the words of one review, int32, a view into ``words``."""
         return self.words[self.offsets[index] : self.offsets[index + 1]]
+
+    def fingerprint(self) -> int:
+        """A number that other reviews, or the same in another order, are unlikely to have.
+
+        Example:
+            >>> reviews = Reviews(np.array([5], np.int32), np.array([0, 1]), np.array([1]))
+            >>> reviews.fingerprint() == reviews.select(np.array([0])).fingerprint()
+            True
+        """
+        mark = 0
+        for array in (self.words, self.offsets, self.labels):
+            mark = zlib.crc32(array.tobytes(), mark)
+        return mark
 
     def select(self, indices: npt.NDArray[np.int64]) -> Reviews:
         """The reviews at ``indices``, in that order, as a copy."""

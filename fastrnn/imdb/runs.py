@@ -16,24 +16,24 @@ import torch
 
 import fastrnn
 from fastrnn.imdb import plots
-from fastrnn.imdb.checkpoint import save_checkpoint
+from fastrnn.imdb.checkpoint import load_checkpoint, save_checkpoint, save_model
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import remove_leftovers, replacing
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.reviews import Corpus
+from fastrnn.imdb.state import Epoch, Snapshot, State
 from fastrnn.imdb.tables import layers_text
-from fastrnn.imdb.training import Epoch, Result, State
+from fastrnn.imdb.training import Result
+
+SETTINGS = "config.json"
 
 
 class RunFolder:
-    """A new folder that a training run fills.
+    """The folder of a run, which need not be there yet.
 
     Args:
-        path: a folder that does not exist or is empty; `start` makes it, with its parents.
-
-    Raises:
-        DataError: there is something at `path` already.
+        path: where it is; `start` makes it, with its parents.
 
     Example:
         >>> RunFolder(Path("runs") / "first").last.as_posix()
@@ -41,10 +41,37 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        """Checks that the path is free."""
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise DataError(f"--run-dir {path} exists and is not an empty folder: give a new one")
+        """Looks at nothing yet."""
         self.path = path
+
+    def require_free(self) -> None:
+        """Raises DataError if there is something at the path already, but for an empty folder."""
+        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise DataError(
+                f"--run-dir {self.path} exists and is not an empty folder: give a new one, or "
+                "--resume to go on with the run in it"
+            )
+
+    def settings(self) -> Config | None:
+        """Returns the settings of the run that is there, or None if there is none.
+
+        What a killed run left half written is removed.
+
+        Raises:
+            DataError: a file of the run cannot be used.
+        """
+        if not self.path.is_dir():
+            return None
+        remove_leftovers(self.path)
+        if self.last.exists():
+            return load_checkpoint(self.last).config
+        file = self.path / SETTINGS
+        if not file.exists():
+            return None
+        try:
+            return Config.from_dict(json.loads(file.read_bytes()))
+        except (ValueError, TypeError) as error:  # DataError is a ValueError
+            raise DataError(f"{file}: these settings cannot be used: {error}") from error
 
     @property
     def best(self) -> Path:
@@ -56,10 +83,15 @@ class RunFolder:
         """Checkpoint of the last complete epoch."""
         return self.path / "last.pt"
 
-    def start(self, config: Config, corpus: Corpus) -> None:
-        """Writes what is known before training: settings and review lengths."""
-        self._write_json("config.json", config.to_dict())
+    def start(self, config: Config, corpus: Corpus) -> Snapshot | None:
+        """Writes what is known before training: settings and review lengths.
+
+        Returns:
+            From where to go on, or None from the beginning.
+        """
+        self._write_json(SETTINGS, config.to_dict())
         self._write("review_lengths.png", plots.review_lengths(corpus))
+        return load_checkpoint(self.last).snapshot if self.last.exists() else None
 
     def update(self, state: State) -> None:
         """Writes checkpoints and history; an `on_epoch` callback of `train`."""
@@ -69,7 +101,7 @@ class RunFolder:
             self._write("layers.txt", layers_text(rows).encode())
         save_checkpoint(self.last, state)
         if state.improved:
-            save_checkpoint(self.best, state)
+            save_model(self.best, state)
         self._write("history.csv", _history_csv(state.history))
 
     def finish(self, result: Result, corpus: Corpus) -> None:

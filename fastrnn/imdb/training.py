@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.lr_scheduler import LRScheduler
 
 from fastrnn.imdb.batches import Examples, make_examples, split_batches
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
 from fastrnn.imdb.model import SentimentModel, initialise
-from fastrnn.imdb.optim import make_optimizer, make_schedule
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import kept_words, validation_split
+from fastrnn.imdb.state import Epoch, Snapshot, State
 
 
 class Scores(NamedTuple):
@@ -31,41 +29,6 @@ class Scores(NamedTuple):
     loss: float
     accuracy: float
     f1: float
-
-
-class Epoch(NamedTuple):
-    """A line of the history."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
-
-
-@dataclass
-class State:
-    """A training under way, as the `on_epoch` callback sees it."""
-
-    config: Config
-    model: SentimentModel
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler | None
-    """What sets the learning rate before each step; None where it never changes."""
-    steps_per_epoch: int
-    vocabulary: tuple[str, ...]
-    """The words that the model knows, most frequent first; empty when the source has none."""
-    history: list[Epoch] = field(default_factory=list)
-
-    @property
-    def best(self) -> Epoch:
-        """The epoch of the lowest validation loss, the first of equals."""
-        return min(self.history, key=lambda epoch: epoch.validation_loss)
-
-    @property
-    def improved(self) -> bool:
-        """Whether the last epoch is the best."""
-        return bool(self.history) and self.best is self.history[-1]
 
 
 @dataclass(frozen=True)
@@ -84,6 +47,7 @@ def train(
     config: Config,
     corpus: Corpus,
     *,
+    resume: Snapshot | None = None,
     on_step: Callable[[Tensor], None] = lambda loss: None,
     on_epoch: Callable[[State], None] = lambda state: None,
 ) -> Result:
@@ -92,6 +56,8 @@ def train(
     Args:
         config: the settings; `data`, `run_dir` and `threads` are the caller's business.
         corpus: the reviews.
+        resume: what was kept of a state with the same settings and reviews, to go on from there:
+            the end is the same, to the bit, as if nothing had come between. Default: None.
         on_step: called after each step with its loss, a detached scalar.
         on_epoch: called before the first epoch and after each; may save the state.
 
@@ -100,38 +66,26 @@ def train(
         validation and test reviews.
 
     Raises:
-        DataError: the device is not there, the corpus is too small to split, or the loss is no
-            longer finite.
+        DataError: the device is not there, the corpus is too small to split, the loss is no
+            longer finite, or `resume` does not fit.
     """
     device = find_device(config.device)
     model = _new_model(config).to(device)
-    optimizer = make_optimizer(config, model.parameters())
     training, validation = _training_examples(config, corpus, device)
-    # A generator of its own: the order of the reviews does not depend on how much dropout draws.
-    order = torch.Generator().manual_seed(config.seed)
-    steps = math.ceil(len(training.labels) / config.batch_size)
-    schedule = make_schedule(config, optimizer, steps)
-    words = kept_words(corpus.vocabulary, config.num_words)
-    state = State(config, model, optimizer, schedule, steps, words)
-    best_weights = {}
+    state = State(
+        config,
+        model,
+        math.ceil(len(training.labels) / config.batch_size),
+        kept_words(corpus.vocabulary, config.num_words),
+        corpus.train.fingerprint(),
+    )
+    if resume is not None:
+        state.restore(resume)
     on_epoch(state)
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        batches = split_batches(config, training, order)
-        train_loss = _train_epoch(state, training, batches, on_step)
-        scores = evaluate(model, validation, config)
-        seconds = time.perf_counter() - started
-        if not math.isfinite(train_loss + scores.loss):
-            raise DataError(
-                f"training: the loss is not finite in epoch {epoch}: try an --lr below {config.lr}"
-            )
-        state.history.append(Epoch(epoch, train_loss, scores.loss, scores.accuracy, seconds))
-        if state.improved:
-            best_weights = copy.deepcopy(model.state_dict())
+    while not state.is_over:
+        _run_epoch(state, training, validation, on_step)
         on_epoch(state)
-        if epoch - state.best.epoch >= config.patience:
-            break
-    model.load_state_dict(best_weights)
+    model.load_state_dict(state.best_weights)
     return Result(
         config,
         model,
@@ -148,6 +102,26 @@ def _new_model(config: Config) -> SentimentModel:
     model = SentimentModel(config)
     initialise(model, config.init)
     return model
+
+
+def _run_epoch(
+    state: State,
+    training: Examples,
+    validation: Examples,
+    on_step: Callable[[Tensor], None],
+) -> None:
+    started = time.perf_counter()
+    number = len(state.history) + 1
+    batches = split_batches(state.config, training, state.order)
+    train_loss = _train_epoch(state, training, batches, on_step)
+    scores = evaluate(state.model, validation, state.config)
+    seconds = time.perf_counter() - started
+    if not math.isfinite(train_loss + scores.loss):
+        raise DataError(
+            f"training: the loss is not finite in epoch {number}: try an --lr below "
+            f"{state.config.lr}"
+        )
+    state.add(Epoch(number, train_loss, scores.loss, scores.accuracy, seconds))
 
 
 def _train_epoch(
