@@ -15,7 +15,7 @@ from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.encoder import Encoder
 from fastrnn.imdb.files import replacing
 from fastrnn.imdb.inputs import Given, chunks, given_lines, given_text
-from fastrnn.imdb.options import option_text
+from fastrnn.imdb.options import JsonOption, option_text
 from fastrnn.imdb.reader import Explanation, Prediction, Reader
 from fastrnn.imdb.terminal import (
     announce,
@@ -34,9 +34,6 @@ CheckpointArgument = Annotated[
 DeviceOption = Annotated[str, typer.Option(help=option_text("device"))]
 ThreadsOption = Annotated[int | None, typer.Option(help=option_text("threads"), min=1)]
 
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON instead, an object on a line.")
-]
 
 EVALUATE_EPILOG = epilog("evaluate runs/NAME/best.pt --data aclImdb_v1.tar.gz")
 PREDICT_EPILOG = epilog(

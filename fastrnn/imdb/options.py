@@ -11,6 +11,10 @@ import typer
 
 from fastrnn.imdb.config import Config
 
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead, an object on a line.")
+]
+
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
     """Gives `command(**given)` one option for each field of `Config`, None where not given.

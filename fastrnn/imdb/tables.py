@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,12 +16,13 @@ from fastrnn.imdb.config import Config
 from fastrnn.imdb.inputs import Given
 from fastrnn.imdb.model import LayerRow
 from fastrnn.imdb.reader import Prediction
-from fastrnn.imdb.reviews import Corpus
-from fastrnn.imdb.sequences import review_lengths
+from fastrnn.imdb.survey import BAND, BANDS, Lengths, Survey
 from fastrnn.imdb.terminal import printable
 from fastrnn.imdb.training import Scores
 
 EXCERPT = 60  # characters of a review
+BAR = 50  # characters of the longest bar
+UNITS = ((1, "B"), (10**3, "kB"), (10**6, "MB"), (10**9, "GB"), (10**12, "TB"))
 
 
 class Grid(NamedTuple):
@@ -119,20 +119,70 @@ def predictions(rows: list[tuple[Given, Prediction]]) -> Table:
     return made
 
 
-def corpus(found: Corpus) -> Table:
+def counts(found: Survey) -> Table:
     """Returns counts and lengths of the training and test reviews."""
     made = table("reviews", "count", "positive", "mean length", "median length", "longest")
-    for name, reviews in (("training", found.train), ("test", found.test)):
-        lengths = review_lengths(reviews)
+    for name, part in (("training", found.training), ("test", found.test)):
         made.add_row(
             name,
-            f"{len(reviews):,}",
-            f"{int(reviews.labels.sum()):,}",
-            f"{lengths.mean():.1f}",
-            f"{np.median(lengths):.1f}",
-            f"{lengths.max()}",
+            f"{part.reviews:,}",
+            f"{part.positive:,}",
+            f"{part.mean:.1f}",
+            f"{part.median:.1f}",
+            f"{part.longest:,}",
         )
     return made
+
+
+def histogram(lengths: Lengths) -> Table:
+    """Returns how many reviews are how long, with a bar for each band."""
+    made = table("words in a training review", "reviews")
+    made.add_column("")
+    scale = BAR / max(lengths.histogram)
+    for band, number in enumerate(lengths.histogram):
+        first = band * BAND
+        last = "and more" if band == BANDS - 1 else f"to {first + BAND - 1:,}"
+        made.add_row(f"{first:,} {last}", f"{number:,}", "█" * round(number * scale))
+    return made
+
+
+def coverage(found: Survey) -> Table:
+    """Returns what vocabularies keep, and what they cost as ids and as one-hot vectors."""
+    made = table(
+        "num_words",
+        "training words kept",
+        "test words kept",
+        f"ids at maxlen {found.maxlen}",
+        "one-hot",
+    )
+    for each in found.coverage:
+        made.add_row(
+            f"{each.num_words:,}",
+            f"{each.training:.1%}",
+            f"{each.test:.1%}",
+            size(found.ids_bytes),
+            size(each.one_hot_bytes),
+        )
+    return made
+
+
+def cuts(found: Survey) -> Table:
+    """Returns what lengths leave of the training reviews."""
+    made = table("maxlen", "reviews left whole", "words kept")
+    for each in found.cuts:
+        made.add_row(f"{each.maxlen:,}", f"{each.whole:.1%}", f"{each.kept:.1%}")
+    return made
+
+
+def size(number: int) -> str:
+    """Returns a number of bytes for people.
+
+    Example:
+        >>> size(10_000_000), size(5_000_000_000)
+        ('10 MB', '5 GB')
+    """
+    unit, name = max((each for each in UNITS if each[0] <= number), default=UNITS[0])
+    return f"{number / unit:.3g} {name}"
 
 
 def table(first: str, *others: str) -> Table:
