@@ -87,6 +87,14 @@ def test_a_model_without_words_says_how_to_get_some():
         Encoder(quick(), ())
 
 
+def test_a_model_whose_weights_are_no_numbers_is_refused():
+    model = SentimentModel(quick())
+    with torch.no_grad():
+        model.head.bias[0] = float("nan")
+    with pytest.raises(DataError, match="not finite"):
+        Reader(Trained(quick(), model, ("film",)), CPU)
+
+
 def test_reviews_of_another_corpus_get_the_numbers_of_the_model():
     encoder = encoder_of(quick(), ("good", "film", "bad"))
     reviews = Reviews(np.array([1, 2, 3, 4], np.int32), np.array([0, 4]), np.array([1]))

@@ -13,9 +13,11 @@ from fastrnn.imdb.commands_model import (
     EVALUATE_EPILOG,
     EXPLAIN_EPILOG,
     PREDICT_EPILOG,
+    SERVE_EPILOG,
     evaluate_command,
     explain_command,
     predict_command,
+    serve_command,
 )
 from fastrnn.imdb.commands_train import TRAIN_EPILOG, train_command
 from fastrnn.imdb.errors import DataError
@@ -32,6 +34,7 @@ app.command("train", epilog=TRAIN_EPILOG)(train_command)
 app.command("evaluate", epilog=EVALUATE_EPILOG)(evaluate_command)
 app.command("predict", epilog=PREDICT_EPILOG)(predict_command)
 app.command("explain", epilog=EXPLAIN_EPILOG)(explain_command)
+app.command("serve", epilog=SERVE_EPILOG)(serve_command)
 app.command("data", epilog=DATA_EPILOG)(data_command)
 app.command("compare", epilog=COMPARE_EPILOG)(compare_command)
 

@@ -13,6 +13,7 @@ from fastrnn.imdb.batches import make_examples
 from fastrnn.imdb.checkpoint import load_model
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.encoder import Encoder
+from fastrnn.imdb.extras import require
 from fastrnn.imdb.files import replacing
 from fastrnn.imdb.inputs import Given, chunks, given_lines, given_text
 from fastrnn.imdb.options import JsonOption, option_text
@@ -44,6 +45,7 @@ EXPLAIN_EPILOG = epilog(
     'explain runs/NAME/best.pt "It begins well and ends badly." --picture moves.png',
     "explain runs/NAME/best.pt - < review.txt",
 )
+SERVE_EPILOG = epilog("serve runs/NAME/best.pt --port 8000")
 
 
 def evaluate_command(
@@ -134,6 +136,33 @@ def explain_command(
         show_json(explanation.to_dict())
     else:
         _show_explanation(results(), explanation)
+
+
+def serve_command(
+    checkpoint: CheckpointArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than loopback, others can use it.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Serves a web page on which one types a review and sees the model read it word by word.
+
+    Its address is printed; Ctrl-C ends it, with exit code 0. Programs send {"text": "a review"} as
+    JSON to /api/explain and get what `explain --json` prints.
+    """
+    require("serve", "fastrnn-imdb serve")
+    from fastrnn.imdb import server
+
+    reader = _reader(checkpoint, device, threads)
+    with server.listen(host, port) as listener:
+        app = server.make_app(reader, reader.about, server.allowed_hosts(host))
+        # Requests wait in the socket from now on.
+        print(f"Serving {server.address(listener)} until Ctrl-C", flush=True)
+        server.run(app, listener)
 
 
 def _reader(checkpoint: Path, device: str, threads: int | None) -> Reader:

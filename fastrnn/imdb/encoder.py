@@ -51,6 +51,11 @@ class Encoder:
         """The words of a text, as training cut them."""
         return split_words(text)
 
+    @property
+    def size(self) -> int:
+        """How many words the model knows."""
+        return len(self._ranks)
+
     def knows(self, word: str) -> bool:
         """Whether the model has a number for this word alone."""
         return word in self._ranks

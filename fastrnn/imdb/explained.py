@@ -42,14 +42,20 @@ def summary(prediction: Prediction) -> str:
         >>> summary(Prediction(0.25, words=120, read=100, unknown=7))
         'negative (25.0 % positive); read 100 of 120 words, 7 of them unknown'
     """
-    words = "word" if prediction.words == 1 else "words"
-    read = f"{prediction.read}" + (
-        f" of {prediction.words}" if prediction.read < prediction.words else ""
-    )
-    return (
-        f"{prediction.label} ({100 * prediction.probability:.1f} % positive); "
-        f"read {read} {words}, {prediction.unknown} of them unknown"
-    )
+    percent = 100 * prediction.probability
+    return f"{prediction.label} ({percent:.1f} % positive); {reading(prediction)}"
+
+
+def reading(prediction: Prediction) -> str:
+    """Returns how much of a review the model read.
+
+    Example:
+        >>> reading(Prediction(0.25, words=1, read=1, unknown=0))
+        'read 1 word, 0 of them unknown'
+    """
+    read, words = prediction.read, prediction.words
+    share = f"{read}" if read == words else f"{read} of {words}"
+    return f"read {share} {'word' if words == 1 else 'words'}, {prediction.unknown} of them unknown"
 
 
 def moves(explanation: Explanation) -> list[str]:

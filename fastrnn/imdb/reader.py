@@ -10,6 +10,7 @@ import torch
 
 from fastrnn.imdb.checkpoint import Trained
 from fastrnn.imdb.encoder import Encoder
+from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
 from fastrnn.imdb.training import outputs_of
 
@@ -105,15 +106,29 @@ class Reader:
         device: Where to compute.
 
     Raises:
-        DataError: The model has no words.
+        DataError: The model has no words, or its weights are no numbers.
     """
 
     def __init__(self, trained: Trained, device: torch.device) -> None:
         """Moves the model to the device."""
+        if not all(weight.isfinite().all() for weight in trained.model.state_dict().values()):
+            raise DataError("this model has weights that are not finite numbers: train it again")
         self.encoder = Encoder(trained.config, trained.vocabulary)
         self._config = trained.config
         self._model = trained.model.to(device).eval()
         self._device = device
+
+    @property
+    def about(self) -> str:
+        """A sentence about the model."""
+        config, words = self._config, self.encoder.size
+        side = "last" if config.truncating == "pre" else "first"
+        layers = f"{config.layers} layers" if config.layers > 1 else "one layer"
+        return (
+            f"The model: {config.cell.upper()}, {layers} of {config.hidden_size} units"
+            f"{' in both directions' if config.bidirectional else ''}; knows {words:,} words and "
+            f"reads the {side} {config.maxlen:,} of a review."
+        )
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """What the model thinks of each text."""
