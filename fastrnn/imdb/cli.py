@@ -9,6 +9,7 @@ import typer
 
 from fastrnn.imdb.commands_compare import COMPARE_EPILOG, compare_command
 from fastrnn.imdb.commands_data import DATA_EPILOG, data_command
+from fastrnn.imdb.commands_lab import LAB_EPILOG, lab_command
 from fastrnn.imdb.commands_model import (
     EVALUATE_EPILOG,
     EXPLAIN_EPILOG,
@@ -37,6 +38,7 @@ app.command("explain", epilog=EXPLAIN_EPILOG)(explain_command)
 app.command("serve", epilog=SERVE_EPILOG)(serve_command)
 app.command("data", epilog=DATA_EPILOG)(data_command)
 app.command("compare", epilog=COMPARE_EPILOG)(compare_command)
+app.command("lab", epilog=LAB_EPILOG)(lab_command)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -49,9 +50,11 @@ def draw(
     panels = figure.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0]
     colours = {name: f"C{index}" for index, name in enumerate(points)}
     # The first are wide, so that they show under others that equal them.
-    widths = {name: max(1.2, 3.2 - index) for index, name in enumerate(points)}
+    widths = dict(zip(points, np.linspace(3, 1, len(points)).tolist(), strict=True))
     styles = dict(zip(dict.fromkeys(line.kind for line in lines), STYLES, strict=False))
+    kind_told = len(styles) > 1
     for line in lines:
+        label = f"{line.name}, {line.kind}" if kind_told else line.name
         for index, run in enumerate(line.runs):
             panels[0].plot(
                 *run,
@@ -60,7 +63,7 @@ def draw(
                 marker="." if len(run.x) == 1 else "",
                 alpha=0.8,
                 linewidth=widths[line.name],
-                label=f"{line.name}, {line.kind}" if index == 0 else None,
+                label=label if index == 0 else None,
             )
     panels[0].set(xlabel=labels[0], ylabel=labels[1])
     panels[0].grid(alpha=0.3)
