@@ -116,7 +116,7 @@ def plan_imdb(lab: Lab, seeds: Sequence[int], epochs: int | None) -> list[Trial]
     """Returns the trainings of a lab on the reviews, those of one variant together."""
     return [
         Trial(
-            f"{re.sub('[^a-z0-9.]+', '-', name)}-{seed}",
+            f"{re.sub('[^a-z0-9.]+', '-', name.lower())}-{seed}",
             configure("lstm", **{**settings, "seed": seed, "epochs": epochs}),
         )
         for name, settings in lab.imdb.items()
