@@ -25,7 +25,8 @@ from fastrnn.imdb.machine import machine_text
 from fastrnn.imdb.model import LayerRow, layer_table
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import summarise
-from fastrnn.imdb.training import Epoch, Scores, train
+from fastrnn.imdb.state import Epoch
+from fastrnn.imdb.training import Scores, train
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Grid(NamedTuple):
     """A table as texts, for the terminal, for Markdown and for HTML."""
 
     titles: tuple[str, ...]
-    lines: list[tuple[str, ...]]
+    lines: Sequence[tuple[str, ...]]
 
 
 def grid(content: Grid) -> Table:
