@@ -31,7 +31,7 @@ class Masking(nn.RNNBase):
         ValueError: a probability is no number in the range [0, 1).
     """
 
-    # Of modules that were made without our constructor: by accelerate, or from an old pickle.
+    # Of modules without, which accelerate and old pickles make too.
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
 
@@ -43,8 +43,17 @@ class Masking(nn.RNNBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.input_dropout = _probability("input_dropout", input_dropout)
-        self.recurrent_dropout = _probability("recurrent_dropout", recurrent_dropout)
+        self._set("input_dropout", input_dropout)
+        self._set("recurrent_dropout", recurrent_dropout)
+
+    def _set(self, name: str, p: Any) -> None:
+        if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p < 1:
+            raise ValueError(
+                f"{name} should be a number in range [0, 1) representing the probability of an "
+                f"element being zeroed, got {p!r}"
+            )
+        if p != 0:  # without, a module has the attributes of torch's and no more
+            setattr(self, name, float(p))
 
     def extra_repr(self) -> str:
         """The sizes and all options that are not their defaults."""
@@ -123,12 +132,3 @@ def _order(packed: ragged.Order | PackedSequence) -> ragged.Order:
 def _draw(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
     # What torch.dropout makes of ones, with half of its ops.
     return like.new_empty(shape).bernoulli_(1 - p).div_(1 - p)
-
-
-def _probability(name: str, p: Any) -> float:
-    if not isinstance(p, int | float) or isinstance(p, bool) or not 0 <= p < 1:
-        raise ValueError(
-            f"{name} should be a number in range [0, 1) representing the probability of an element "
-            f"being zeroed, got {p!r}"
-        )
-    return float(p)

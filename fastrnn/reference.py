@@ -56,8 +56,8 @@ def layer(
         weight_hr: projection of the LSTM's hidden state, `(P, H)`. Default: None, no projection.
         embedding: with ids, the features of each token, `(V, I)`. Default: None, one-hot vectors
             of `I` tokens.
-        mask: multiplies the previous hidden state where `weight_hh` does, and nowhere else;
-            `(B, H)`. The kernels give it no gradient. Default: None, ones.
+        mask: `(B, H)`, multiplies the previous hidden state before `weight_hh` does and nowhere
+            else; the kernels give it no gradient. Default: None, ones.
 
     Returns:
         `output (T, B, H)` in the time order of `input`, `h_n (B, H)`, and `c_n (B, H)` or None.
@@ -72,25 +72,39 @@ def layer(
         >>> output.flatten().tolist(), h_n.item(), c_n
         ([1.0, 2.0], 2.0, None)
     """
-    step = _STEPS[mode]
     if valid is not None:  # what is beside the rows may be NaN, and NaN times zero is too
         input = torch.where(valid if input.dim() == 2 else valid.unsqueeze(-1), input, 0)
-    # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
-    igates = _input_sums(input, weight_ih, bias_ih, embedding).unbind(0)
-    state: State = (hx,) if cx is None else (hx, cx)
-    outputs = []
-    masks = None if valid is None else valid.unsqueeze(-1).unbind(0)
-    for t in reversed(range(len(igates))) if reverse else range(len(igates)):
+
+    def step(igates: Tensor, state: State) -> State:
         h = state[0] if mask is None else state[0] * mask
-        new = step(igates[t], linear(h, weight_hh, bias_hh), state)
-        if weight_hr is not None:
-            new = (linear(new[0], weight_hr), *new[1:])
-        outputs.append(new[0] if masks is None else torch.where(masks[t], new[0], 0))
-        state = new if masks is None else _where(masks[t], new, state)
+        new = _STEPS[mode](igates, linear(h, weight_hh, bias_hh), state)
+        return new if weight_hr is None else (linear(new[0], weight_hr), *new[1:])
+
+    state = (hx,) if cx is None else (hx, cx)
+    sums = _input_sums(input, weight_ih, bias_ih, embedding)
+    outputs, (h_n, *c_n) = _scan(step, sums, state, reverse, valid)
+    return torch.stack(outputs), h_n, c_n[0] if c_n else None
+
+
+def _scan(
+    step: Callable[[Tensor, State], State],
+    igates: Tensor,
+    state: State,
+    reverse: bool,
+    valid: Tensor | None,
+) -> tuple[list[Tensor], State]:
+    """The hidden states in the order of `igates (T, B, G*H)`, and the last state."""
+    # unbind, not indexing: its gradient is one stack instead of T zero-filled tensors.
+    inputs = igates.unbind(0)
+    own = None if valid is None else valid.unsqueeze(-1).unbind(0)
+    outputs = []
+    for t in reversed(range(len(inputs))) if reverse else range(len(inputs)):
+        new = step(inputs[t], state)
+        outputs.append(new[0] if own is None else torch.where(own[t], new[0], 0))
+        state = new if own is None else _where(own[t], new, state)
     if reverse:
         outputs.reverse()
-    h_n, *c_n = state
-    return torch.stack(outputs), h_n, c_n[0] if c_n else None
+    return outputs, state
 
 
 def _input_sums(
