@@ -42,12 +42,19 @@ class TokenIds {
     for (int64_t t = 0; t < timeline.T; ++t) {
       const int64_t step_stride = packed ? row_stride : ids.stride(batch_first ? 1 : 0);
       const Id* from = data<Id>(ids) + (packed ? timeline.first_row(t) : t) * step_stride;
-      for (int64_t b = 0; b < timeline.rows(t); ++b) {
+      const int64_t rows = timeline.rows(t);
+      bool wrong = false;  // one branch for all of them
+      for (int64_t b = 0; b < rows; ++b) {
+        const int64_t id = from[b * row_stride];
+        wrong |= static_cast<uint64_t>(id) >= static_cast<uint64_t>(vocabulary);
+        to[b] = static_cast<int32_t>(id);
+      }
+      for (int64_t b = 0; wrong && b < rows; ++b) {
         const int64_t id = from[b * row_stride];
         STD_TORCH_CHECK(0 <= id && id < vocabulary, "ids must be from 0 to ", vocabulary - 1,
                         ", got ", id, " for row ", b, " at step ", t);
-        *to++ = static_cast<int32_t>(id);
       }
+      to += rows;
     }
   }
 

@@ -63,13 +63,20 @@ def runs_at_once(
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
     if steps == 0 or shape[2] != module.input_size:
         return False
+    return runs_rows_at_once(module, input, states, weights, batch)
+
+
+def runs_rows_at_once(
+    module: nn.RNNBase, like: Tensor, states: tuple[Any, ...], weights: list[Any], batch: int
+) -> bool:
+    """The same of `batch` rows whose input fits and has the dtype and device of `like`."""
     if states:
         layers = module.num_layers * (2 if module.bidirectional else 1)
         wanted = (layers, batch, module.hidden_size)
         for state in states:
             if not isinstance(state, Tensor) or state.shape != wanted:
                 return False
-    return has_kernel(module, input, states, weights) and not onnx.is_exporting()
+    return has_kernel(module, like, states, weights) and not onnx.is_exporting()
 
 
 def wants_one_op(module: nn.RNNBase, input: Tensor) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from fastrnn import convert, devices, dispatch, dropout, ops, paths, reference
+from fastrnn import convert, devices, dispatch, dropout, ops, paths, reference, tokens
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,18 @@ class Report:
 
 
 @overload
-def explain(module: nn.RNNBase, input: Tensor, /) -> Explanation: ...
+def explain(
+    module: nn.RNNBase, input: Tensor, /, *, embedding: Tensor | None = None
+) -> Explanation: ...
 
 
 @overload
 def explain(module: nn.Module, /, *inputs: Any) -> Explanation | Report: ...
 
 
-def explain(module: nn.Module, /, *inputs: Any) -> Explanation | Report:
+def explain(
+    module: nn.Module, /, *inputs: Any, embedding: Tensor | None = None
+) -> Explanation | Report:
     """Tells what runs a recurrent module, or those of a whole model, and why.
 
     What counts is what counts in the call itself: whether gradients are wanted, autocast, the
@@ -122,7 +126,8 @@ def explain(module: nn.Module, /, *inputs: Any) -> Explanation | Report:
             and of these without input, each recurrent module in it gets a line.
         *inputs: of the module. A model is called with them once, for the inputs that its recurrent
             modules get then. Without any, a line tells of a call with one row and one step of the
-            dtype of the weights.
+            dtype of the weights. Integers `(T, B)` are token ids, as the modules take them.
+        embedding: what a module for sequences is called with beside ids. Default: None.
 
     Returns:
         An `Explanation` of one module for sequences, or a `Report` of a model. Both can be printed.
@@ -148,11 +153,15 @@ def explain(module: nn.Module, /, *inputs: Any) -> Explanation | Report:
     (input, *_) = inputs
     if not isinstance(input, Tensor):
         raise TypeError(f"explain: input must be a tensor, got {type(input).__name__}")
+    vocabulary = 0
+    if tokens.has_ids(input) and hasattr(module, "_layer"):
+        vocabulary = module.input_size if embedding is None else embedding.shape[0]
+        input = tokens.as_float(module, input)
     if input.dim() not in (2, 3):
         raise ValueError(f"explain: input must have 2 or 3 dimensions, got {input.dim()}")
     path = paths.of(module, input)
     input, _, _ = dispatch.autocast(input, (), [])
-    layers = _layers(module, input) if path.name == "kernels" else ()
+    layers = _layers(module, input, vocabulary) if path.name == "kernels" else ()
     return Explanation(repr(module), path.name, path.reason, layers)
 
 
@@ -205,11 +214,16 @@ def _use(name: str, module: nn.Module, path: paths.Path, calls: int | None = Non
     )
 
 
-def _layers(module: nn.RNNBase, input: Tensor) -> tuple[LayerPlan, ...]:
-    plan = _cuda_plan if input.is_cuda else _plan
+def _layers(module: nn.RNNBase, input: Tensor, vocabulary: int) -> tuple[LayerPlan, ...]:
+    """`vocabulary`: of ids, for which `input` stands then; else 0."""
+    shapes = _shapes(module, input)
+    if input.is_cuda:
+        return tuple(
+            LayerPlan(k, shape, *_cuda_plan(module, shape, input)) for k, shape in enumerate(shapes)
+        )
     return tuple(
-        LayerPlan(layer, shape, *plan(module, shape, input))
-        for layer, shape in enumerate(_shapes(module, input))
+        LayerPlan(k, shape, *_plan(module, shape, input, 0 if k else vocabulary))
+        for k, shape in enumerate(shapes)
     )
 
 
@@ -223,7 +237,7 @@ def _shapes(module: nn.RNNBase, input: Tensor) -> list[tuple[int, int, int, int]
 
 
 def _plan(
-    module: nn.RNNBase, shape: tuple[int, int, int, int], input: Tensor
+    module: nn.RNNBase, shape: tuple[int, int, int, int], input: Tensor, vocabulary: int
 ) -> tuple[str, tuple[str, ...]]:
     """The regime and the reasons of a layer on the CPU."""
     from fastrnn import _C
@@ -233,16 +247,24 @@ def _plan(
     short = input.dtype is torch.bfloat16 or (
         input.dtype is torch.float32 and not gradients and ops.rounds_products()
     )
+    steps, batch, features, hidden = shape
     plan = _C.plan(
         reference.MODES.index(module.mode),
-        *shape,
+        steps,
+        batch,
+        0 if vocabulary else features,
+        hidden,
         element_bytes=max(input.element_size(), 4),  # halves are computed in float32
-        bfloat16_weights=short,
+        bfloat16_weights=short and not vocabulary,
+        vocabulary=vocabulary,
+        keeps=not gradients,
         features=module.proj_size or module.hidden_size,
         masks=dropout.masks_states(module),
         **machine,
     )
     regime, reasons = _describe(plan, machine, shape, input.dtype)
+    if vocabulary:
+        reasons += (_about_table(plan, vocabulary),)
     if module.proj_size:
         reasons += ("a product after each step projects h",)
     if dropout.masks_states(module):
@@ -250,6 +272,12 @@ def _plan(
     if not gradients and not plan["single_step"]:
         reasons += ("packed weights are kept from call to call while their bytes stay the same",)
     return regime, reasons
+
+
+def _about_table(plan: dict[str, int], vocabulary: int) -> str:
+    if plan["whole_table"]:
+        return f"a table of the input products of all {vocabulary} tokens is kept, and looked up"
+    return "a table of the input products of the call's distinct tokens is made, and looked up"
 
 
 def _wants_gradients(module: nn.RNNBase, input: Tensor) -> bool:

@@ -65,7 +65,7 @@ def forward(
             return _forward_unpacked(module, input, states, weights, layer, output)
         return _without(output, stock(module, given, hx))
     if layer is ops.layer and dispatch.runs_at_once(module, input, states, weights):
-        result, states = _infer(module, input, states, weights, module.batch_first, output)
+        result, states = infer(module, input, states, weights, module.batch_first, output)
         return result, as_hx(states)
     if not dispatch.takes(module, input, states, weights, layer):
         return _without(output, stock(module, given, hx))
@@ -192,14 +192,14 @@ def _run_packed(
     """From `packed (rows, I)` to `(rows, D*H)`, or None, and the last states, by kernels."""
     batch_sizes = order.batch_sizes
     if dispatch.wants_one_op(module, packed):
-        return _infer(module, packed, states, weights, False, output, batch_sizes)
+        return infer(module, packed, states, weights, False, output, batch_sizes)
     batch = states[0].size(1) if states else int(batch_sizes[0])
     layer = functools.partial(ops.layer, batch_sizes=batch_sizes)
     result, states = run_layers(module, packed, states, weights, layer, batch, order)
     return result if output else None, states
 
 
-def _infer(
+def infer(
     module: nn.RNNBase,
     input: Tensor,
     states: tuple[Tensor, ...],
@@ -207,7 +207,9 @@ def _infer(
     batch_first: bool,
     output: bool,
     batch_sizes: Tensor | None = None,
+    embedding: Tensor | None = None,
 ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+    """The output, if it is wanted, and the last states, without gradients."""
     result, h_n, c_n = ops.inference(
         module.mode,
         input,
@@ -218,6 +220,7 @@ def _infer(
         batch_first=batch_first,
         batch_sizes=batch_sizes,
         wants_output=output,
+        embedding=embedding,
     )
     return result if output else None, (h_n,) if c_n is None else (h_n, c_n)
 
@@ -246,6 +249,7 @@ def _fits(module: nn.RNNBase, input: PackedSequence, states: tuple[Any, ...]) ->
 
 
 def permuted(states: tuple[Any, ...], indices: Tensor | None) -> tuple[Any, ...]:
+    """The states of rows in another order, or as they are where that is None."""
     if indices is None:
         return states
     return tuple(state.index_select(1, indices) for state in states)

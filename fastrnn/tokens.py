@@ -63,16 +63,21 @@ def forward(
     ids = input.data if packed else input
     if states is None:
         return stock(module, as_float(module, ids), hx)  # type: ignore[no-any-return]
-    refuse = functools.partial(_refuse, module, ids, embedding, lengths, padding)
     masks_input = dropout.masks_input(module)  # features, which a table of tokens has not
-    call = _Call(module, ids, states, embedding, layer)
-    if call.kernels and not masks_input:
-        try:
+    try:
+        if (
+            lengths is None
+            and layer is ops.layer
+            and _runs_at_once(module, input, states, embedding)
+        ):
+            return _infer(module, ids, states, embedding, output)
+        call = _Call(module, ids, states, embedding, layer)
+        if call.kernels and not masks_input:
             return call.run(input, lengths, padding, output)
-        except RuntimeError:
-            refuse()
-            raise
-    valid = refuse()
+    except RuntimeError:
+        _refuse(module, ids, embedding, lengths, padding)
+        raise
+    valid = _refuse(module, ids, embedding, lengths, padding)
     if embedding is None and not packed and not masks_input:
         if dispatch.is_traced() or onnx.is_exporting():
             raise ValueError(
@@ -89,6 +94,35 @@ def forward(
         rows = functional.embedding(ids, embedding)
     input = input._replace(data=rows) if packed else rows
     return recurrent.forward(module, input, hx, lengths, padding, output, layer=layer, stock=stock)
+
+
+def _runs_at_once(
+    module: nn.RNNBase, input: Any, states: tuple[Any, ...], embedding: Tensor | None
+) -> bool:
+    """As `dispatch.runs_at_once`, for the same reason."""
+    if isinstance(input, PackedSequence) or input.dim() != 2 or input.numel() == 0:
+        return False
+    if torch._C._is_any_autocast_enabled() or not dispatch.wants_one_op(module, input):
+        return False
+    weights = recurrent.weights_of(module)
+    like = weights[0] if embedding is None else embedding
+    batch = input.shape[0 if module.batch_first else 1]
+    return like.dtype not in ops.HALVES and dispatch.runs_rows_at_once(
+        module, like, states, weights, batch
+    )
+
+
+def _infer(
+    module: nn.RNNBase,
+    ids: Tensor,
+    states: tuple[Any, ...],
+    embedding: Tensor | None,
+    output: bool,
+) -> tuple[Any, Any]:
+    result, finals = recurrent.infer(
+        module, ids, states, module._flat_weights, module.batch_first, output, embedding=embedding
+    )
+    return result, recurrent.as_hx(finals)
 
 
 def as_float(module: nn.RNNBase, ids: Tensor) -> Tensor:
@@ -242,20 +276,23 @@ class _Call:
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """From ids `(T, B)`, or packed ones, to `output (T, B, D * H)` and the last states."""
         module, weights = self.module, self.weights
-        batch_sizes = None if order is None else order.batch_sizes
-        if self.kernels and self.dtype not in ops.HALVES and dispatch.wants_one_op(module, ids):
-            result, h_n, c_n = ops.inference(
-                module.mode,
-                ids,
-                states,
-                weights,
-                num_layers=module.num_layers,
-                bidirectional=module.bidirectional,
-                batch_sizes=batch_sizes,
-                wants_output=output,
-                embedding=self.embedding,
+    masks_input = dropout.masks_input(module)  # features, which a table of tokens has not
+    try:
+        if (
+            lengths is None
+            and layer is ops.layer
+            and _runs_at_once(module, input, states, embedding)
+        ):
+            return _infer(module, ids, states, embedding, output)
+        call = _Call(module, ids, states, embedding, layer)
+        if call.kernels and not masks_input:
+            return call.run(input, lengths, padding, output)
+    except RuntimeError:
+        _refuse(module, ids, embedding, lengths, padding)
+        raise
+    valid = _refuse(module, ids, embedding, lengths, padding)
+    if embedding is None and not packed and not masks_input:
             )
-            return result if output else None, (h_n,) if c_n is None else (h_n, c_n)
         layer = self.layer
         if batch_sizes is not None:
             layer = functools.partial(layer, batch_sizes=batch_sizes)

@@ -96,8 +96,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   // can share.
   const bool single_row = B == 1 && T > 1;
   // Half-empty vectors cost as much as full ones: where all units fit in half, two rows share one.
-  // Not where each row has a place of its own in a table.
-  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width && B > 1 && !tokens ? 2 : 1;
+  plan.rows_per_vector = machine.vector_bytes == 64 && 2 * H <= width && B > 1 ? 2 : 1;
   plan.vectors_per_gate = single_row                  ? single_row_vectors(mode, H, width)
                           : gates(mode) == 1 && T > 1 ? panel_vectors(H, width)
                                                       : 1;

@@ -58,15 +58,45 @@ struct ForwardTile {
     const T* h = layer.mask ? masked(now.t, row) : h_prev(row);
     accumulate<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(), 1,
                             Panel<W>{hidden_weights(), kPanel}, layer.features);
-    if (layer.tokens || layer.projected) {
-      load_products(input, row);
+    if (layer.tokens) return finish<0>(hidden, OfTokens<M>(*this, row), row);
+    if (layer.projected) {
+      load_projected(input, row);
     } else {
       set_zero(input);
       accumulate<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride, 1,
                               Panel<T>{input_weights(), kPanel}, I);
     }
-    finish<0>(hidden, input, row);
+    finish<0>(hidden, Sums<M>{input}, row);
   }
+
+  // Input products of M vectors of rows: vector v of the panel for vector r of them.
+  template <int M>
+  struct Sums {
+    const V (&sums)[M][G * U];
+    FASTRNN_INLINE V operator()(int r, int v) const { return sums[r][v]; }
+  };
+  // Those in the table of the rows' tokens. They are loaded where they are added: together with the
+  // hidden sums they would not fit the registers.
+  template <int M>
+  struct OfTokens {
+    const T* rows[M * R];
+    FASTRNN_INLINE OfTokens(const ForwardTile& tile, int64_t row) {
+      const LayerForward<T>& layer = tile.layer;
+      const T* table = layer.table + tile.block * layer.table_rows * kPanel;
+#pragma GCC unroll 16
+      for (int r = 0; r < M * R; ++r) {
+        rows[r] = table + layer.tokens[tile.now.first + row + r] * kPanel;
+      }
+    }
+    FASTRNN_INLINE V operator()(int r, int v) const {
+      const int64_t lane = v * V::kWidth;
+      if constexpr (R > 1) {
+        return load_pair_raw(rows[r * R] + lane, rows[r * R + 1] + lane, V::kWidth / R);
+      } else {
+        return load(rows[r] + lane);
+      }
+    }
+  };
 
   const T* h_prev(int64_t row) const {
     const int64_t index = now.previous < 0 ? row : now.previous + row;
@@ -85,26 +115,19 @@ struct ForwardTile {
            ((block * layer.projected_steps + place) * layer.shape.B + row) * kPanel;
   }
 
-  // A row's input product in the table of its token.
-  const T* of_token(int64_t row) const {
-    return layer.table + (block * layer.table_rows + layer.tokens[now.first + row]) * kPanel;
-  }
-
-  // Input products that were taken before.
   template <int M>
-  FASTRNN_INLINE void load_products(V (&input)[M][G * U], int64_t row) const {
+  FASTRNN_INLINE void load_projected(V (&input)[M][G * U], int64_t row) const {
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
-      const T* from = layer.tokens ? of_token(row + r) : projected(now.place, row + r);
+      const T* from = projected(now.place, row + r);
 #pragma GCC unroll 16
       for (int v = 0; v < G * U; ++v) input[r][v] = load(from + v * V::kWidth);
     }
   }
 
   // The cell of vectors [first, M * U) of the tile, a group at a time; vector i is of row i / U.
-  template <int first, int M>
-  FASTRNN_INLINE void finish(const V (&hidden)[M][G * U], const V (&input)[M][G * U],
-                             int64_t row) const {
+  template <int first, int M, class Input>
+  FASTRNN_INLINE void finish(const V (&hidden)[M][G * U], const Input& input, int64_t row) const {
     constexpr int kLeft = M * U - first;
     if constexpr (kLeft > 0) {
       constexpr int N = kLeft < kGroup ? kLeft : kGroup;
@@ -116,8 +139,8 @@ struct ForwardTile {
         for (int i = 0; i < N; ++i) {
           const int r = (first + i) / U, u = (first + i) % U;
           // hidden sums [S - G, S) and input sums [0, G): cells.h
-          V sum = s < S - G ? input[r][s * U + u] : hidden[r][(s - (S - G)) * U + u];
-          if (s >= S - G && s < G) sum = sum + input[r][s * U + u];
+          V sum = s < S - G ? input(r, s * U + u) : hidden[r][(s - (S - G)) * U + u];
+          if (s >= S - G && s < G) sum = sum + input(r, s * U + u);
           sums[s].v[i] = sum + load(bias + (s * U + u) * V::kWidth);
         }
       }

@@ -83,7 +83,8 @@ struct SingleStepBlock {
         sums[0][i / G][i % G] = load(hidden + at);
         sums[1][i / G][i % G] = load(input + at);
       }
-      block.tile.template finish<0>(sums[0], sums[1], row);
+      typedef typename ForwardTile<Cell, T, 1, 1>::template Sums<M> Sums;
+      block.tile.template finish<0>(sums[0], Sums{sums[1]}, row);
     }
   };
 
