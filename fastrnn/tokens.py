@@ -276,22 +276,10 @@ class _Call:
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """From ids `(T, B)`, or packed ones, to `output (T, B, D * H)` and the last states."""
         module, weights = self.module, self.weights
-    masks_input = dropout.masks_input(module)  # features, which a table of tokens has not
-    try:
-        if (
-            lengths is None
-            and layer is ops.layer
-            and _runs_at_once(module, input, states, embedding)
-        ):
-            return _infer(module, ids, states, embedding, output)
-        call = _Call(module, ids, states, embedding, layer)
-        if call.kernels and not masks_input:
-            return call.run(input, lengths, padding, output)
-    except RuntimeError:
-        _refuse(module, ids, embedding, lengths, padding)
-        raise
-    valid = _refuse(module, ids, embedding, lengths, padding)
-    if embedding is None and not packed and not masks_input:
+        batch_sizes = None if order is None else order.batch_sizes
+        if self.kernels and self.dtype not in ops.HALVES and dispatch.wants_one_op(module, ids):
+            return recurrent.infer(
+                module, ids, states, weights, False, output, batch_sizes, self.embedding
             )
         layer = self.layer
         if batch_sizes is not None:
