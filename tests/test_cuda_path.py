@@ -159,6 +159,25 @@ def test_projections_are_torchs(on_gpu):
     assert explanation.reason == "the kernels for CUDA have no projections"
 
 
+@pytest.mark.parametrize("given", [None, torch.tensor([4, 0, 2])])
+def test_recurrent_dropout_is_the_references(given, on_gpu):
+    module = fastrnn.GRU(5, 6, 2, recurrent_dropout=0.5)
+    input = torch.randn(4, 3, 5)
+    packed = pack_padded_sequence(input, torch.tensor([4, 3, 1]))
+    with OpCalls() as calls:
+        torch.manual_seed(7)
+        output, h_n = module(input, lengths=given)
+        assert module(packed)[0].data.shape == (8, 6)
+    assert calls.names() == []
+    explanation = fastrnn.explain(module, input)
+    assert (explanation.path, explanation.layers) == ("reference", ())
+    assert explanation.reason == "the kernels for CUDA have no recurrent dropout"
+    assert fastrnn.explain(module.eval(), input).path == "kernels"
+    on_gpu.undo()
+    torch.manual_seed(7)
+    assert_matches((output, h_n), module.train()(input, lengths=given))
+
+
 REFUSALS = {
     "not built": ({"archs": ()}, "the kernels are built without CUDA"),
     "old": (
