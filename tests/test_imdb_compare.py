@@ -213,6 +213,8 @@ def test_mistakes(data, compared, capsys):
     assert "--seed must be at least 0" in refused(capsys, "--seeds", "-1")
     assert "each named once" in refused(capsys, "--seeds", "1,1")
     assert "nowhere" in refused(capsys, "--data", "nowhere")
+    line = refused(capsys, "--data", data, "--out", str(compared / "report.html"))
+    assert "report.html cannot be made (File exists): give a folder" in line
     assert cli.run(["compare", "--jobs", "0"]) == 2
     capsys.readouterr()
     other = [*OPTIONS, "--epochs", "3", "--out", str(compared)]

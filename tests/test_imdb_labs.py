@@ -208,6 +208,7 @@ def test_list_and_help(capsys):
         (["layers", "--data", "x"], "--data is where the film reviews are: give --imdb, too"),
         (["layers", "--seeds", "a"], "--seeds must be whole numbers"),
         (["layers", "--seeds", "0,0"], "--seeds must be at least 0 and different"),
+        (["layers", "--out", "/dev/null"], "--out /dev/null cannot be made (File exists)"),
         (["layers", "--seeds", "-1"], "--seeds must be at least 0 and different"),
     ],
 )

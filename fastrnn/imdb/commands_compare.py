@@ -64,6 +64,7 @@ def compare_command(
         listed(seeds, "--seeds", int),
         epochs,
     )
+    make_folder(out)
     corpus = load_corpus(data)
     announce(corpus)
     rows = compare.make_rows(train_all(trials, corpus, out, jobs or torch.get_num_threads()))
@@ -90,6 +91,18 @@ def listed(text: str, option: str, kind: Callable[[str], T]) -> list[T]:
         raise DataError(
             f"{option} must be whole numbers with commas between them, as 42,0,1; got {text!r}"
         ) from error
+
+
+def make_folder(out: Path) -> None:
+    """Makes the folder of a command's results, before anything is trained for it.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be made ({error.strerror}): give a folder") from error
 
 
 def train_all(trials: list[Trial], corpus: Corpus, out: Path, jobs: int) -> list[Record]:

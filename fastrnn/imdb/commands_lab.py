@@ -16,6 +16,7 @@ from fastrnn.imdb.commands_compare import (
     EpochsOption,
     JobsOption,
     listed,
+    make_folder,
     train_all,
 )
 from fastrnn.imdb.corpus import load_corpus
@@ -63,6 +64,7 @@ def lab_command(
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise DataError(f"--seeds must be at least 0 and different, got {seeds}")
     folder = out or Path(f"runs/lab-{name}")
+    make_folder(folder)
     print(lab.question)
     _tell(lab, base.run_small(lab, numbers, epochs), folder, "small")
     if imdb:
