@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import nn
@@ -89,7 +90,7 @@ class _Recurrent(StandIn, Masking):
             torch.Size([2, 2, 20])
         """
         others: dict[str, Any] = {"layer": self._layer, "stock": self._stock.forward}
-        run = recurrent.forward
+        run: Callable[..., Any] = recurrent.forward
         if embedding is not None or tokens.has_ids(input):
             run = tokens.forward
             others["embedding"] = embedding

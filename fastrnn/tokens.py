@@ -245,7 +245,7 @@ class _Call:
         states = recurrent.permuted(self.states, sorted_indices)
         result, states = self._layers(ids, states, int(batch_sizes[0]), output, input)
         hidden = recurrent.as_hx(recurrent.permuted(states, unsorted_indices))
-        if not output:
+        if result is None:
             return None, hidden
         return PackedSequence(result, batch_sizes, sorted_indices, unsorted_indices), hidden
 

@@ -11,7 +11,7 @@ from tolerances import assert_matches
 from torch.autograd import forward_ad
 
 import fastrnn
-from fastrnn import ops, reference
+from fastrnn import ops, reference, transforms
 
 NEEDED = 7
 
