@@ -91,23 +91,27 @@ class Packing {
   std::vector<int64_t> first_;  // of each row: the time of its first step
 };
 
-// input (T, B, features), of ids too -> (rows, features), where trim is false with zeros behind the
-// last row up to T * B: a size that is known before the lengths are.
+// input (T, B, features) -> (rows, features), or ids (T, B) -> (rows); where trim is false with
+// zeros behind the last row up to T * B: a size that is known before the lengths are.
 Tensor pack(const Tensor& input, const Tensor& sorted_indices, const Tensor& batch_sizes, bool left,
             bool trim) {
-  if (!is_ids(input)) check_dtype(input);
-  STD_TORCH_CHECK(input.dim() == 3 && input.is_cpu(), "input must be (T, B, features), on the CPU");
+  const bool ids = is_ids(input);
+  if (!ids) check_dtype(input);
+  STD_TORCH_CHECK(input.dim() == (ids ? 2 : 3) && input.is_cpu(),
+                  "input must be (T, B, features), or ids (T, B), on the CPU");
   const int64_t* sizes = checked_indices(batch_sizes, "batch_sizes");
   const int64_t rows = trim ? std::accumulate(sizes, sizes + batch_sizes.size(0), int64_t{0})
                             : input.size(0) * input.size(1);
   STD_TORCH_CHECK(0 <= rows && rows <= input.size(0) * input.size(1),
                   "batch_sizes must add up to no more than the rows of input, got ", rows);
-  const Tensor from = with_contiguous_features(input);
-  Tensor packed = empty({rows, input.size(2)}, input.scalar_type());
+  const int64_t features = ids ? 1 : input.size(2);
+  const Tensor from = ids ? input : with_contiguous_features(input);
+  Tensor packed =
+      ids ? empty({rows}, input.scalar_type()) : empty({rows, features}, input.scalar_type());
   const Packing packing(sorted_indices, batch_sizes, packed, left);
   STD_TORCH_CHECK(input.size(0) == packing.T && input.size(1) == packing.B,
                   "input must have the steps of batch_sizes and the rows of sorted_indices");
-  const int64_t size = input.element_size(), bytes = input.size(2) * size;
+  const int64_t size = input.element_size(), bytes = features * size;
   const int64_t step_stride = from.stride(0) * size, row_stride = from.stride(1) * size;
   char* to = static_cast<char*>(packed.mutable_data_ptr());
   const char* data = static_cast<const char*>(from.const_data_ptr());

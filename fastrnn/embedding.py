@@ -53,7 +53,8 @@ def check_range(ids: Tensor, vocabulary: int, valid: Tensor | None = None) -> No
 
 def can_be_read() -> bool:
     """Whether values are at hand: not while a program is traced or transformed."""
-    return not (torch.compiler.is_compiling() or is_transformed())
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return not (torch.compiler.is_compiling() or is_transformed() or tracing)
 
 
 def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -64,8 +65,9 @@ def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
 
     Args:
         ids: `(T, B)`, int32 or int64, from 0 to `V - 1`.
-        embedding: `(V, I)`. float32 and float64 on the CPU have kernels of their own; all others
-            go by way of `torch.nn.functional.embedding`.
+        embedding: `(V, I)`. float32 and float64 on the CPU have kernels of their own, which
+            bfloat16 and float16 use by way of float32; all others go by way of
+            `torch.nn.functional.embedding`.
         mask: `(B, I)`, of the dtype and device of `embedding`; the same for all steps. Default:
             None, ones.
 
@@ -85,7 +87,6 @@ def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
     if not (
         _extension.loaded
         and embedding.is_cpu
-        and embedding.dtype in _KERNEL_DTYPES
         and ids.numel() > 0
         and not is_transformed()
         and not torch.onnx.is_in_onnx_export()
@@ -94,6 +95,9 @@ def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
             check_range(ids, embedding.shape[0])
         rows = functional.embedding(ids, embedding)
         return rows if mask is None else rows * mask.detach()
+    if embedding.dtype not in _KERNEL_DTYPES:
+        factors = None if mask is None else mask.float()
+        return embed(ids, embedding.float(), factors).to(embedding.dtype)
     run: Any = torch.ops.fastrnn.embed.default if exported.is_tracing() else _Embed.apply
     try:
         result: Tensor = run(embedding, ids, mask)

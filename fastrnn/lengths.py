@@ -107,7 +107,7 @@ def sort(lengths: Tensor, steps: int, device: torch.device) -> Order:
 
 
 def pack(input: Tensor, order: Order, padding: str) -> Tensor:
-    """From `(T, B, features)` to `(rows, features)`.
+    """From `(T, B, features)` to `(rows, features)`, or from ids `(T, B)` to `(rows,)`.
 
     `torch.compile` and `torch.export` get `T * B` rows, of which the last are zeros, because they
     want to know shapes before lengths.
@@ -174,12 +174,12 @@ def pack_by_index(
 
     Nothing waits for the device: what has to be known beforehand is read of `batch_sizes`.
     """
-    steps, batch, features = input.shape
+    steps, batch, *features = input.shape
     places = _places(sorted_indices, batch_sizes, left)
-    rows = input.reshape(steps * batch, features).index_select(0, places)
+    rows = input.reshape(steps * batch, *features).index_select(0, places)
     if trim:
         return rows
-    return torch.nn.functional.pad(rows, (0, 0, 0, steps * batch - rows.shape[0]))
+    return torch.cat([rows, rows.new_zeros(steps * batch - rows.shape[0], *features)])
 
 
 def unpack_by_index(
@@ -216,9 +216,9 @@ def _fake_sort_lengths(lengths: Tensor, steps: int) -> tuple[Tensor, Tensor, Ten
 def _fake_pack(
     input: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool, trim: bool
 ) -> Tensor:
-    steps, batch, features = input.shape
+    steps, batch, *features = input.shape
     rows: Any = torch.library.get_ctx().new_dynamic_size() if trim else steps * batch
-    return input.new_empty(rows, features)
+    return input.new_empty(rows, *features)
 
 
 def _fake_unpack(packed: Tensor, sorted_indices: Tensor, batch_sizes: Tensor, left: bool) -> Tensor:

@@ -259,7 +259,7 @@ class _Call:
             zeros = states or self._zeros(batch)
             return recurrent.run_layers(self.module, ids, zeros, self.weights, masked, batch)
         order = ragged.sort(lengths, steps, ids.device)
-        rows = ragged.pack(ids.unsqueeze(-1), order, padding).squeeze(-1)
+        rows = ragged.pack(ids, order, padding)
         states = recurrent.permuted(states, order.sorted_indices) or self._zeros(batch)
         result, states = self._layers(rows, states, batch, output, order)
         if result is not None:

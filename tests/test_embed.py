@@ -45,6 +45,7 @@ def test_derivatives_and_library_checks():
     assert not mask.requires_grad
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiles_and_is_transformed():
     ids, weight, mask = torch.randint(0, 4, (3, 2)), torch.randn(4, 3), torch.rand(2, 3)
     expected = ops.embed(ids, weight, mask)

@@ -112,17 +112,14 @@ def test_sizes_and_dtypes_against_float64(mode, dtype, shape, isa):
 def test_bits_of_vectors_and_of_any_number_of_threads(mode):
     module = build(fastrnn, mode, 30, 64, bidirectional=True)
     ids, weight = draw(40, 32, 200), torch.randn(200, 30)
-    seen = []
-    for threads in (1, 2, 1):
+    hot = build(fastrnn, mode, 200, 64)
+    seen, seen_hot = [], []
+    for threads in (1, 2):
         torch.set_num_threads(threads)
         seen.append(evaluate(module, weight, call=with_ids(module, ids, weight)))
-        seen.append(
-            evaluate(module, weight, frozen={"input"}, call=with_ids(module, ids, None))
-            if weight.shape[0] == 30
-            else seen[-1]
-        )
-    for other in seen[1:]:
-        assert_matches(other, seen[0], fraction=0)
+        seen_hot.append(evaluate(hot, weight, frozen={"input"}, call=with_ids(hot, ids, None)))
+    assert_matches(seen_hot[1], seen_hot[0], fraction=0)
+    assert_matches(seen[1], seen[0], fraction=0)
     assert_matches(module(rows_of(ids, weight))[0], seen[0][0][0], fraction=0)
     # Nor does it matter in which rows tokens stand beside each other.
     order = torch.randperm(32)
@@ -136,7 +133,7 @@ def test_repeated_and_rare_tokens(mode):
     theirs = theirs.double()
     many = torch.zeros(300, 9, dtype=torch.int64)  # one token, summed in more than one block
     many[150, 3] = 399
-    results, gradients = compare(ours, theirs, many, torch.randn(400, 5))
+    _, gradients = compare(ours, theirs, many, torch.randn(400, 5))
     by_embedding = gradients["input"]
     assert by_embedding[1:399].count_nonzero() == 0
     assert by_embedding[0].count_nonzero() == 5 and by_embedding[399].count_nonzero() == 5
@@ -286,6 +283,9 @@ def test_compiles_to_one_graph(one_hot):
         assert_matches(compiled(ids), call(ids))
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_export_keeps_gradients():
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -318,9 +318,18 @@ def test_library_checks(embedded):
         torch.library.opcheck(forward, arguments, options)
         output, h_n, c_n, reserve = forward(*arguments, **options)
         saved = (ids, hx, cx, *weights[:2], output, reserve)
+        wanted = 0b111111111 if mode == "LSTM" else 0b111111011
         torch.library.opcheck(
             torch.ops.fastrnn._layer_backward.default,
-            (output, h_n, c_n if mode == "LSTM" else None, *saved, MODES.index(mode), False, 511),
+            (
+                output,
+                h_n,
+                c_n if mode == "LSTM" else None,
+                *saved,
+                MODES.index(mode),
+                False,
+                wanted,
+            ),
             options,
         )
         torch.library.opcheck(
@@ -364,8 +373,8 @@ def test_ids_out_of_range(dtype, gradients):
         (TypeError, "must hold token ids.*float32", torch.zeros(4, 3, 4), torch.zeros(9, 4)),
         (TypeError, "must hold token ids.*int16", torch.zeros(4, 3).short(), torch.zeros(9, 4)),
         (TypeError, "must hold token ids.*list", [0, 1], torch.zeros(9, 4)),
-        (TypeError, "embedding must be a tensor.*Embedding", torch.zeros(4, 3).int(), nn.Embedding(9, 4)),
-        (TypeError, "dtype torch.float32, got torch.float64", torch.zeros(4, 3).int(), torch.zeros(9, 4).double()),
+        (TypeError, "be a tensor.*Embedding", torch.zeros(4, 3).int(), nn.Embedding(9, 4)),
+        (TypeError, "got torch.float64", torch.zeros(4, 3).int(), torch.zeros(9, 4).double()),
         (ValueError, r"\(V, 4\), V > 0, got \(9, 5\)", torch.zeros(4, 3).int(), torch.zeros(9, 5)),
         (ValueError, r"got \(0, 4\)", torch.zeros(4, 3).int(), torch.zeros(0, 4)),
         (ValueError, r"got \(4,\)", torch.zeros(4, 3).int(), torch.zeros(4)),
@@ -393,7 +402,7 @@ def test_wrong_states_and_steps():
         module(ids[:0])
     assert module(ids[:, :0], embedding=weight)[0].shape == (5, 0, 6)
     with pytest.raises(RuntimeError, match="one dimension more"):
-        module(ids, (torch.zeros(1, 6), torch.zeros(1, 6)))
+        module(ids, (torch.zeros(1, 6), torch.zeros(1, 6)), embedding=weight)
 
 
 def test_modules_of_torch_stay_torchs():
@@ -447,8 +456,12 @@ def test_explain():
     assert fastrnn.explain(nn.LSTM(5, 6), ids).path == "torch"
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.trace.*is deprecated:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
 def test_a_trace_and_onnx_take_rows_of_an_embedding():
-    module, ids, weight = fastrnn.GRU(5, 6), draw(4, 3, 9), torch.randn(9, 5)
+    module, ids = fastrnn.GRU(5, 6).requires_grad_(False), draw(4, 3, 9)
+    weight = torch.randn(9, 5)
     traced = torch.jit.trace(lambda ids: module(ids, embedding=weight)[0], ids)
     assert_matches(traced(ids), module(ids, embedding=weight)[0])
     with pytest.raises(ValueError, match=r"torch.eye\(5\)"):
