@@ -30,7 +30,7 @@ SETTINGS = (
     "--word-dropout 0.1 --batches bucketed --pooling max-mean --bidirectional --optimizer adamw "
     "--lr 0.01 --schedule linear --warmup-steps 10 --clip-norm 1 --patience 1000 --threads 1"
 ).split()
-SLICE = 0.5
+SLICE = 0.3
 """Seconds of training in which a kill falls."""
 
 
@@ -55,12 +55,17 @@ def finish(data: Path, folder: Path, epochs: int) -> None:
     assert process.returncode == 0, output
 
 
-def kill_once(data: Path, folder: Path, epochs: int, moment: float) -> bool:
-    """Kills a process `moment` seconds after it has read the reviews; tells if it was alive."""
+def kill_once(data: Path, folder: Path, epochs: int, early: bool, moment: float) -> bool:
+    """Kills a process a while after it began to train, or to read; tells if it was alive."""
+    history = folder / "history.csv"
+    before = history.stat().st_mtime_ns if history.exists() else 0
     process = start(data, folder, epochs)
     assert process.stdout is not None
     try:
         assert select.select([process.stdout], [], [], 300)[0], "the program says nothing"
+        while not early and process.poll() is None:  # until it has written an epoch of its own
+            early = history.exists() and history.stat().st_mtime_ns > before
+            time.sleep(0.002)
         time.sleep(moment)
         alive = process.poll() is None
         assert alive or process.returncode == 0, process.stdout.read()
@@ -112,10 +117,10 @@ def compare(root: Path, kills: int, epochs: int, seed: int = 0) -> list[int]:
     write_folders(synthetic_reviews(train=200, test=100), data)
     finish(data, root / "whole", epochs)
     moments, struck = random.Random(seed), []
-    for _ in range(kills):
-        # The first are early: before the first epoch, or before anything is written.
-        moment = 0.0 if not struck else moments.uniform(0, SLICE)
-        assert kill_once(data, root / "killed", epochs, moment), "the run is over too soon"
+    for number in range(kills):
+        early = number % 5 == 0  # before an epoch, or before anything is written
+        moment = moments.uniform(0, SLICE)
+        assert kill_once(data, root / "killed", epochs, early, moment), "the run is over too soon"
         last = root / "killed" / "last.pt"
         struck.append(load_checkpoint(last).epoch if last.exists() else 0)
     finish(data, root / "killed", epochs)

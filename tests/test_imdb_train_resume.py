@@ -215,5 +215,5 @@ def test_best_checkpoint_has_no_snapshot_and_last_has(run, tmp_path):
 
 
 def test_random_kills(tmp_path):
-    struck = killed_training.compare(tmp_path, kills=3, epochs=30)
+    struck = killed_training.compare(tmp_path, kills=3, epochs=200)
     assert struck == sorted(struck)

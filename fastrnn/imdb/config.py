@@ -82,6 +82,13 @@ class Config:
         "Dropout on each layer's input, one mask for all time steps, as Keras' `dropout`.",
         PROBABILITY,
     )
+    recurrent_dropout: float = setting(
+        0.0,
+        "Model",
+        "Dropout on the previous hidden state, one mask for all time steps, as Keras'; torch.nn "
+        "has none, so backend torch runs the plain PyTorch of backend reference with it.",
+        PROBABILITY,
+    )
     word_dropout: float = setting(
         0.0, "Model", "Part of the words that training reads as unknown ones.", PROBABILITY
     )

@@ -6,7 +6,8 @@ What the numbers mean that it gives, `fastrnn.imdb.losses` knows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
 from fastrnn import reference
+from fastrnn.embedding import embed
 from fastrnn.imdb.batches import Batch
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.losses import ACTIVATIONS, LOSSES, activation_before
@@ -45,8 +47,8 @@ class OneHot(nn.Module):
 class SentimentModel(nn.Module):
     """Embedding or one-hot → recurrent layers → last state or pooling → linear → activation.
 
-    The layers are single-layer modules one after another and all dropout is drawn between them,
-    here, so that every backend draws the same random numbers in the same order.
+    The layers are single-layer modules one after another and all dropout but the recurrent is drawn
+    between them, here, so that every backend draws the same random numbers in the same order.
 
     Args:
         config: sizes, cell, dropout, pooling, loss and backend; its `init` and `seed` are for
@@ -82,12 +84,12 @@ class SentimentModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Returns what the loss takes: one number for each review, (B,), or two, (B, 2)."""
         config = self.config
-        x = self.embedding(self._drop_words(batch.ids))
+        x, embedding = self._first_input(self._drop_words(batch.ids))
         for index, layer in enumerate(self.layers):
             if index:
-                x = dropout(x, config.dropout, self.training)
+                x = self._drop_inputs(dropout(x, config.dropout, self.training))
             wants_output = index < len(self.layers) - 1 or config.pooling != "last"
-            x, h_n = _run(layer, self._drop_inputs(x), batch.lengths, wants_output)
+            x, h_n = _run(layer, x, batch.lengths, wants_output, {} if index else embedding)
         features = (
             h_n.transpose(0, 1).flatten(1)  # (directions, B, H) before
             if config.pooling == "last"
@@ -107,15 +109,40 @@ class SentimentModel(nn.Module):
         dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
         return ids.masked_fill(dropped & (ids > OUT_OF_VOCABULARY), OUT_OF_VOCABULARY)
 
+    def _first_input(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns what the first layer reads, and the embedding if those are ids of its rows.
+
+        Layers of fastrnn read ids, at less cost than vectors; a mask needs vectors to lie on.
+        """
+        config = self.config
+        drops = self.training and config.input_dropout > 0
+        if config.backend == "torch" or (drops and config.one_hot):
+            return self._drop_inputs(self.embedding(ids)), {}
+        if config.one_hot:
+            return ids, {}
+        weight = self.embedding.get_parameter("weight")
+        if drops:
+            return embed(
+                ids, weight, self._input_mask(weight.new_ones(ids.size(1), len(weight.t())))
+            ), {}
+        return ids, {"embedding": weight}
+
     def _drop_inputs(self, x: Tensor) -> Tensor:
-        """One mask (B, I) for all time steps (Gal and Ghahramani 2016), Keras' `dropout`."""
         if not self.training or not self.config.input_dropout:
             return x
-        return x * dropout(torch.ones_like(x[0]), self.config.input_dropout)
+        return x * self._input_mask(x[0])
+
+    def _input_mask(self, like: Tensor) -> Tensor:
+        """One mask (B, I) for all time steps (Gal and Ghahramani 2016), Keras' `dropout`."""
+        return dropout(torch.ones_like(like), self.config.input_dropout)
 
 
 def _run(
-    layer: nn.Module, x: Tensor, lengths: Tensor | None, wants_output: bool
+    layer: nn.Module,
+    x: Tensor,
+    lengths: Tensor | None,
+    wants_output: bool,
+    embedding: dict[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Returns the output (T, B, D * H), zero behind a review's end, and last h (D, B, H).
 
@@ -128,7 +155,7 @@ def _run(
             packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
             output = pad_packed_sequence(packed)[0] if wants_output else None
     else:
-        output, state = layer(x, lengths=lengths, output=wants_output)
+        output, state = layer(x, lengths=lengths, output=wants_output, **embedding)
     return output, state[0] if isinstance(state, tuple) else state
 
 
@@ -147,11 +174,17 @@ def _pool(pooling: str, output: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def _recurrent_class(config: Config) -> Callable[..., nn.RNNBase]:
-    library = torch.nn if config.backend == "torch" else fastrnn
-    module: type[nn.RNNBase] = getattr(library, config.cell.upper())
-    if config.backend != "reference":
-        return module
-    return type(module.__name__, (module,), {"_layer": staticmethod(reference.layer)})
+    # torch.nn knows no recurrent dropout: plain PyTorch is what a user of torch has for it.
+    plain = config.backend == "reference" or (
+        config.backend == "torch" and config.recurrent_dropout > 0
+    )
+    library = torch.nn if config.backend == "torch" and not plain else fastrnn
+    module: Any = getattr(library, config.cell.upper())
+    if plain:
+        module = type(module.__name__, (module,), {"_layer": staticmethod(reference.layer)})
+    if config.recurrent_dropout:
+        return partial(module, recurrent_dropout=config.recurrent_dropout)
+    return module  # type: ignore[no-any-return]
 
 
 @torch.no_grad()

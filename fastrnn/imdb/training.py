@@ -138,7 +138,8 @@ def _train_epoch(
     for indices in batches:
         batch, labels = examples.take(indices)
         loss = mean_loss(model(batch), labels)
-        optimizer.zero_grad()
+        for parameter in parameters:  # a quarter of the time of optimizer.zero_grad()
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if config.clip_norm is not None:
             clip_grad_norm_(parameters, config.clip_norm)
