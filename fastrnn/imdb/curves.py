@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from fastrnn.imdb.plots import png
+from fastrnn.imdb.plots import new_figure, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STYLES = ("-", "--", ":", "-.")
 
@@ -46,7 +46,7 @@ def draw(
             deviation.
         points_label: what these values are.
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = new_figure(figsize=(11, 4.2))
     panels = figure.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0]
     colours = {name: f"C{index}" for index, name in enumerate(points)}
     # The first are wide, so that they show under others that equal them.
@@ -68,7 +68,7 @@ def draw(
     panels[0].set(xlabel=labels[0], ylabel=labels[1])
     panels[0].grid(alpha=0.3)
     if all(isinstance(x, int) for line in lines for run in line.runs for x in run.x):
-        panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].locator_params(axis="x", integer=True)
     if lines:
         panels[0].legend(fontsize=8)
     _draw_points(panels[1], points, points_label, colours)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from math import ceil
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +13,9 @@ from rich.text import Text
 from fastrnn.imdb import plots, tables
 from fastrnn.imdb.reader import Explanation, Prediction, Step
 from fastrnn.imdb.terminal import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NEGATIVE, NEITHER, POSITIVE = (0xE0, 0x82, 0x14), (0xF4, 0xF4, 0xF4), (0x4A, 0x9F, 0xD8)
 """Colours that also those can tell apart who see no red or green; black stands out on each."""
@@ -104,7 +106,7 @@ def picture(explanation: Explanation) -> bytes:
     """Returns the probability over the words that the model reads, as a PNG file."""
     read = explanation.read
     rows = max(1, ceil(len(read) / WORDS_IN_A_ROW))
-    figure = Figure(figsize=(11, 0.6 + 2.1 * rows), layout="constrained")
+    figure = plots.new_figure(figsize=(11, 0.6 + 2.1 * rows))
     figure.suptitle(summary(explanation.prediction), fontsize="medium")
     plotted = figure.subplots(rows, squeeze=False)[:, 0]
     for row, axes in enumerate(plotted):

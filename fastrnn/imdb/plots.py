@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import review_lengths as lengths_of
 from fastrnn.imdb.state import Epoch
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(**settings: Any) -> Figure:
+    """Returns an empty figure with matplotlib's settings."""
+    # Imported here, for that takes long and most commands draw nothing.
+    from matplotlib.figure import Figure
+
+    return Figure(layout="constrained", **settings)
+
 
 def losses(history: list[Epoch], best_epoch: int) -> bytes:
     """Returns training and validation loss over the epochs, with a line at the best one."""
-    figure = Figure(layout="constrained")
+    figure = new_figure()
     axes = figure.subplots()
     epochs = [epoch.epoch for epoch in history]
     axes.plot(epochs, [epoch.train_loss for epoch in history], label="training")
@@ -28,7 +39,7 @@ def losses(history: list[Epoch], best_epoch: int) -> bytes:
 def review_lengths(corpus: Corpus) -> bytes:
     """Returns a histogram of the lengths of the training reviews, with mean and median."""
     lengths = lengths_of(corpus.train)
-    figure = Figure(layout="constrained")
+    figure = new_figure()
     axes = figure.subplots()
     axes.hist(lengths, bins=60)
     mean, median = float(lengths.mean()), float(np.median(lengths))

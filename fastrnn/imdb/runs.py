@@ -6,12 +6,11 @@ import csv
 import io
 import json
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy
-import sklearn
 import torch
 
 import fastrnn
@@ -146,7 +145,7 @@ def summarise(result: Result, corpus: Corpus) -> dict[str, Any]:
             "fastrnn": fastrnn.__version__,
             "torch": torch.__version__,
             "numpy": numpy.__version__,
-            "scikit-learn": sklearn.__version__,
-            "matplotlib": matplotlib.__version__,
+            "scikit-learn": version("scikit-learn"),
+            "matplotlib": version("matplotlib"),
         },
     }

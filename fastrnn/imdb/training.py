@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -169,6 +168,9 @@ def outputs_of(model: SentimentModel, examples: Examples, config: Config) -> Ten
 @torch.no_grad()
 def evaluate(model: SentimentModel, examples: Examples, config: Config) -> Scores:
     """Scores `model` on `examples`, as `outputs_of` reads them."""
+    # Imported here: it takes as long as torch, and a model that only reads does not need it.
+    from sklearn.metrics import accuracy_score, f1_score
+
     outputs, labels = outputs_of(model, examples, config), examples.labels
     loss = LOSSES[config.loss]
     truth, guess = labels.cpu() > 0.5, loss.probability(outputs).cpu() > 0.5
