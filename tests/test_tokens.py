@@ -318,7 +318,7 @@ def test_library_checks(embedded):
         torch.library.opcheck(forward, arguments, options)
         output, h_n, c_n, reserve = forward(*arguments, **options)
         saved = (ids, hx, cx, *weights[:2], output, reserve)
-        wanted = 0b111111111 if mode == "LSTM" else 0b111111011
+        wanted = 0b101111111 if mode == "LSTM" else 0b101111011
         torch.library.opcheck(
             torch.ops.fastrnn._layer_backward.default,
             (

@@ -1,6 +1,7 @@
 #include "tokens.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace fastrnn {
 Distinct::Distinct(const int32_t* ids, int64_t rows, int64_t vocabulary)
@@ -21,35 +22,31 @@ TokenSums<T>::TokenSums(const Distinct& distinct, int64_t columns)
     : columns_(columns),
       tokens_(distinct.count()),
       order_(distinct.rows()),
+      firsts_(tokens_ + 1),
       begins_(tokens_),
       ends_(tokens_),
-      firsts_(tokens_),
       totals_(tokens_ * columns) {
   std::fill_n(static_cast<T*>(totals_), tokens_ * columns, T(0));
-  int32_t* counts = ends_;
-  std::fill_n(counts, tokens_, 0);
-  for (int64_t row = 0; row < distinct.rows(); ++row) ++counts[distinct.places()[row]];
-  int32_t sum = 0;
-  for (int64_t token = 0; token < tokens_; ++token) {
-    firsts_[token] = begins_[token] = sum;
-    sum += counts[token];
-    ends_[token] = firsts_[token];
-  }
+  // Counted, added up, and moved on while the rows are put into their places.
+  int32_t* next = firsts_;
+  std::fill_n(next, tokens_ + 1, 0);
+  for (int64_t row = 0; row < distinct.rows(); ++row) ++next[distinct.places()[row] + 1];
+  std::partial_sum(next, next + tokens_ + 1, next);
+  std::copy_n(next, tokens_, static_cast<int32_t*>(ends_));
   for (int64_t row = 0; row < distinct.rows(); ++row) {
     order_[ends_[distinct.places()[row]]++] = static_cast<int32_t>(row);
   }
-  // The chunk behind the last.
-  std::copy_n(static_cast<const int32_t*>(ends_), tokens_, static_cast<int32_t*>(begins_));
 }
 
 template <class T>
 void TokenSums<T>::add(const T* rows, int64_t stride, int64_t first, int64_t count,
                        const T* factors, int64_t factor_rows) const {
+  const int32_t* order = order_;
   for (int64_t token = 0; token < tokens_; ++token) {
-    ends_[token] = begins_[token];
-    int32_t begin = begins_[token];
-    while (begin > firsts_[token] && order_[begin - 1] >= first) --begin;
-    begins_[token] = begin;
+    const int32_t *stop = order + firsts_[token + 1],
+                  *begin = std::lower_bound(order + firsts_[token], stop, first);
+    begins_[token] = static_cast<int32_t>(begin - order);
+    ends_[token] = static_cast<int32_t>(std::lower_bound(begin, stop, first + count) - order);
   }
   const KernelTable<T>& kernels = current_kernels().table<T>();
   const RowSums<T> sums{rows,    stride, first,   columns_,    tokens_, order_,

@@ -30,7 +30,7 @@ class Distinct {
   const Scratch<int32_t> tokens_, places_;
 };
 
-// Sums of the rows of each token, over chunks of rows, the last first.
+// Sums of the rows of each token, over chunks of rows.
 template <class T>
 class TokenSums {
  public:
@@ -46,8 +46,8 @@ class TokenSums {
  private:
   const int64_t columns_, tokens_;
   const Scratch<int32_t> order_;          // the rows, token after token
-  const Scratch<int32_t> begins_, ends_;  // (tokens): of those added last, in order_
-  const Scratch<int32_t> firsts_;         // (tokens): of all
+  const Scratch<int32_t> firsts_;         // (tokens + 1): of each token in order_
+  const Scratch<int32_t> begins_, ends_;  // (tokens): the same of those added last
   const Scratch<T> totals_;
 };
 
