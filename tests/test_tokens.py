@@ -120,6 +120,8 @@ def test_bits_of_vectors_and_of_any_number_of_threads(mode):
         seen_hot.append(evaluate(hot, weight, frozen={"input"}, call=with_ids(hot, ids, None)))
     assert_matches(seen_hot[1], seen_hot[0], fraction=0)
     assert_matches(seen[1], seen[0], fraction=0)
+    # With as many steps backward goes in more than one chunk.
+    assert_matches(seen[0], evaluate(module, weight, call=with_vectors(ids)))
     assert_matches(module(rows_of(ids, weight))[0], seen[0][0][0], fraction=0)
     # Nor does it matter in which rows tokens stand beside each other.
     order = torch.randperm(32)
