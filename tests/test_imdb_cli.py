@@ -218,8 +218,6 @@ def test_help_names_every_option_and_preset(capsys, monkeypatch):
 
 def test_mistakes_in_settings(capsys, data):
     assert "there is no preset 'x'; there are" in refused(capsys, "train", "--preset", "x")
-    line = refused(capsys, "train", "--preset", "lstm-recurrent-dropout")
-    assert "not there yet" in line
     assert "--lr must be above 0, got 0.0" in refused(capsys, "train", "--lr", "0")
     line = refused(capsys, "train", "--one-hot", "--embedding-size", "4")
     assert "exclude each other" in line

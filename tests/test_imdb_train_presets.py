@@ -18,6 +18,7 @@ KERAS_PARAMETERS = {
     "embedding-rnn": ([200], 8_209),
     "lstm": ([800], 8_809),
     "lstm-dropout": ([800], 8_809),
+    "lstm-recurrent-dropout": ([800], 8_809),
     "lstm-2layer": ([800, 544], 9_353),
     "gru": ([624], 8_633),
 }
@@ -27,6 +28,7 @@ TORCH_PARAMETERS = {
     "embedding-rnn": ([208], 8_217),
     "lstm": ([832], 8_841),
     "lstm-dropout": ([832], 8_841),
+    "lstm-recurrent-dropout": ([832], 8_841),
     "lstm-2layer": ([832, 576], 9_417),
     "gru": ([624], 8_633),
     "torch-rnn": ([208], 8_217),
@@ -68,11 +70,6 @@ def test_embedding_size_turns_one_hot_off():
 def test_unknown_preset_names_the_known():
     with pytest.raises(DataError, match="no preset 'lstn'; there are onehot-rnn, embedding-rnn"):
         configure("lstn")
-
-
-def test_recurrent_dropout_is_not_there_yet():
-    with pytest.raises(DataError, match="'lstm-recurrent-dropout' is not there yet"):
-        configure("lstm-recurrent-dropout")
 
 
 @pytest.mark.parametrize(

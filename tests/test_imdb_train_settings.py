@@ -294,6 +294,49 @@ def test_backends_agree_on_buckets_pooling_and_dropout(cell, backend):
     np.testing.assert_allclose(losses, wanted, rtol=2e-5)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("backend", ["fastrnn", "reference"])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_backends_agree_on_every_dropout(cell, backend, one_hot):
+    given = dict(
+        cell=cell,
+        layers=2,
+        one_hot=one_hot,
+        bidirectional=True,
+        input_dropout=0.2,
+        recurrent_dropout=0.3,
+        dropout=0.2,
+        word_dropout=0.1,
+        epochs=1,
+    )
+    wanted, _ = losses_of(quick(**given, backend="torch"))
+    losses, _ = losses_of(quick(**given, backend=backend))
+    np.testing.assert_allclose(losses, wanted, rtol=2e-5)
+    plain, _ = losses_of(quick(**{**given, "recurrent_dropout": 0.0}, backend=backend))
+    assert not np.allclose(losses, plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("given", [{}, {"batches": "bucketed", "pooling": "mean"}])
+def test_backends_agree_on_ids(one_hot, given):
+    """Without dropout on the input, layers of fastrnn read ids and no vectors are made."""
+    given = dict(cell="gru", one_hot=one_hot, epochs=1, **given)
+    wanted, _ = losses_of(quick(**given, backend="torch"))
+    seen = []
+
+    def watch(state):
+        if not state.history:
+            state.model.layers[0].register_forward_pre_hook(
+                lambda module, inputs: seen.append(inputs[0].dtype)
+            )
+
+    losses = []
+    config = quick(**given, backend="fastrnn")
+    train(config, small_corpus(), on_step=lambda x: losses.append(x.item()), on_epoch=watch)
+    assert set(seen) == {torch.int32}
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+
+
 def test_scores_do_not_depend_on_the_batches():
     scores = []
     for batch_size, batches in [(7, "bucketed"), (64, "bucketed"), (64, "padded")]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,9 +87,10 @@ class SentimentModel(nn.Module):
         x, embedding = self._first_input(self._drop_words(batch.ids))
         for index, layer in enumerate(self.layers):
             if index:
+                embedding = None
                 x = self._drop_inputs(dropout(x, config.dropout, self.training))
             wants_output = index < len(self.layers) - 1 or config.pooling != "last"
-            x, h_n = _run(layer, x, batch.lengths, wants_output, {} if index else embedding)
+            x, h_n = _run(layer, x, batch.lengths, wants_output, embedding)
         features = (
             h_n.transpose(0, 1).flatten(1)  # (directions, B, H) before
             if config.pooling == "last"
@@ -109,7 +110,7 @@ class SentimentModel(nn.Module):
         dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
         return ids.masked_fill(dropped & (ids > OUT_OF_VOCABULARY), OUT_OF_VOCABULARY)
 
-    def _first_input(self, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _first_input(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns what the first layer reads, and the embedding if those are ids of its rows.
 
         Layers of fastrnn read ids, at less cost than vectors; a mask needs vectors to lie on.
@@ -117,24 +118,22 @@ class SentimentModel(nn.Module):
         config = self.config
         drops = self.training and config.input_dropout > 0
         if config.backend == "torch" or (drops and config.one_hot):
-            return self._drop_inputs(self.embedding(ids)), {}
-        if config.one_hot:
-            return ids, {}
-        weight = self.embedding.get_parameter("weight")
-        if drops:
-            return embed(
-                ids, weight, self._input_mask(weight.new_ones(ids.size(1), len(weight.t())))
-            ), {}
-        return ids, {"embedding": weight}
+            return self._drop_inputs(self.embedding(ids)), None
+        if isinstance(self.embedding, OneHot):
+            return ids, None
+        weight = self.embedding.weight
+        if not drops:
+            return ids, weight
+        return embed(ids, weight, self._input_mask(weight, ids.size(1))), None
 
     def _drop_inputs(self, x: Tensor) -> Tensor:
         if not self.training or not self.config.input_dropout:
             return x
-        return x * self._input_mask(x[0])
+        return x * self._input_mask(x, x.size(1))
 
-    def _input_mask(self, like: Tensor) -> Tensor:
+    def _input_mask(self, like: Tensor, batch: int) -> Tensor:
         """One mask (B, I) for all time steps (Gal and Ghahramani 2016), Keras' `dropout`."""
-        return dropout(torch.ones_like(like), self.config.input_dropout)
+        return dropout(like.new_ones(batch, like.size(-1)), self.config.input_dropout)
 
 
 def _run(
@@ -142,11 +141,12 @@ def _run(
     x: Tensor,
     lengths: Tensor | None,
     wants_output: bool,
-    embedding: dict[str, Tensor],
+    embedding: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Returns the output (T, B, D * H), zero behind a review's end, and last h (D, B, H).
 
-    Without `wants_output` there may be None in place of the output.
+    Without `wants_output` there may be None in place of the output. With `embedding`, x are ids of
+    its rows; ids alone are one-hot vectors.
     """
     if isinstance(layer, nn.RNN | nn.LSTM | nn.GRU):  # torch's own
         if lengths is None:
@@ -155,7 +155,7 @@ def _run(
             packed, state = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
             output = pad_packed_sequence(packed)[0] if wants_output else None
     else:
-        output, state = layer(x, lengths=lengths, output=wants_output, **embedding)
+        output, state = layer(x, lengths=lengths, output=wants_output, embedding=embedding)
     return output, state[0] if isinstance(state, tuple) else state
 
 
@@ -173,18 +173,18 @@ def _pool(pooling: str, output: Tensor, lengths: Tensor | None) -> Tensor:
     return torch.cat(pooled, 1)
 
 
-def _recurrent_class(config: Config) -> Callable[..., nn.RNNBase]:
+def _recurrent_class(config: Config) -> Callable[..., nn.Module]:
     # torch.nn knows no recurrent dropout: plain PyTorch is what a user of torch has for it.
     plain = config.backend == "reference" or (
         config.backend == "torch" and config.recurrent_dropout > 0
     )
     library = torch.nn if config.backend == "torch" and not plain else fastrnn
-    module: Any = getattr(library, config.cell.upper())
+    module: type[nn.Module] = getattr(library, config.cell.upper())
     if plain:
         module = type(module.__name__, (module,), {"_layer": staticmethod(reference.layer)})
     if config.recurrent_dropout:
         return partial(module, recurrent_dropout=config.recurrent_dropout)
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 @torch.no_grad()
