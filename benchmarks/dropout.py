@@ -24,7 +24,7 @@ from torch import Tensor
 import fastrnn
 from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, Shape
-from benchmarks.readme import README, put
+from benchmarks.readme import FEATURES, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
 from fastrnn import reference
@@ -102,7 +102,7 @@ def measure(cell: str, shape: Shape, threads: int, budget_s: float) -> dict[str,
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table of the README."""
+    """The table of benchmarks/README.md."""
     lines = [
         f"{facts_text(results['machine'])}. Float32, training.",
         "",
@@ -143,7 +143,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--budget", type=float, default=15, help="seconds per row (default: 15)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table into benchmarks/README.md"
+    )
     options = parser.parse_args(argv)
     if not fastrnn.info().loaded:
         parser.exit(1, f"fastrnn's kernels are missing: {fastrnn.info().reason}.\n")
@@ -152,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.json:
         save(options.json, results)
     if options.readme:
-        put(README, "dropout", markdown(results))
+        put(FEATURES, "dropout", markdown(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The measured tables of README.md, each between two marks, put there by the programs."""
+"""The measured tables of README.md and benchmarks/README.md, put between marks by programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from fastrnn.imdb.files import replacing
 
 README = Path(__file__).parents[1] / "README.md"
+FEATURES = Path(__file__).with_name("README.md")
+"""The page of what is measured of single features."""
 
 
 def split(page: str, table: str) -> tuple[str, str, str]:

@@ -22,7 +22,7 @@ from torch.nn.functional import embedding, one_hot
 
 import fastrnn
 from benchmarks.cases import CELLS, PASSES, Shape
-from benchmarks.readme import README, put
+from benchmarks.readme import FEATURES, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
 
@@ -127,7 +127,7 @@ def measure(cell: str, case: Case, step: str, budget_s: float) -> dict[str, Any]
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table of the README."""
+    """The table of benchmarks/README.md."""
     lines = [
         f"{facts_text(results['machine'])}. One thread, float32.",
         "",
@@ -175,7 +175,9 @@ def main(argv: list[str] | None = None, cases: tuple[Case, ...] = CASES) -> None
     parser.add_argument(
         "--json", type=Path, default=RESULTS, metavar="PATH", help=f"results (default: {RESULTS})"
     )
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table into benchmarks/README.md"
+    )
     options = parser.parse_args(argv)
     if not fastrnn.info().loaded:
         parser.exit(1, f"fastrnn's kernels are missing: {fastrnn.info().reason}.\n")
@@ -184,7 +186,7 @@ def main(argv: list[str] | None = None, cases: tuple[Case, ...] = CASES) -> None
     print("\n".join(["", "Faster than ids:", *(slower(results) or ["nothing"])]))
     save(options.json, results)
     if options.readme:
-        put(README, "tokens", markdown(results))
+        put(FEATURES, "tokens", markdown(results))
 
 
 if __name__ == "__main__":

@@ -50,34 +50,29 @@ class _Recurrent(StandIn, Masking):
 
         Args:
             input: a tensor, or a `torch.nn.utils.rnn.PackedSequence`. Integers, int32 or int64,
-                are token ids: `(T, B)`, `(B, T)` with `batch_first`, or `(T,)`. Each stands for
-                a one-hot vector of `input_size`, or with `embedding` for a row of it, at no cost:
-                no such vectors are made, and no matrix product for each of them. `torch.nn` takes
-                no ids.
+                are token ids `(T, B)`, `(B, T)` with `batch_first`, or `(T,)`: each stands for a
+                one-hot vector, or a row of `embedding`, which is not made. `torch.nn` takes none.
             hx: the first state or states; zeros when None.
             lengths: steps of each row, a tensor of integers `(B,)` in any order and on any device;
                 zeros are allowed. `torch.nn` has no such argument. Steps beyond a row's length
-                give zeros in the output, cost no work and get no gradient; a row's last states are
-                those of its last step, where the reverse direction begins. A call waits for
-                lengths that are on a GPU, to read them. Default: None, all rows have all steps.
+                give zeros in the output, cost no work and get no gradient; the reverse direction
+                begins at a row's last step. A call waits for lengths that are on a GPU. Default:
+                None, all rows have all steps.
             padding: with `lengths`, whether rows are padded on the "right", behind their last
                 step, or on the "left", before their first, as Keras pads. Default: "right".
             output: False where the last states are all that is wanted: without gradients the
                 output is not even written then. Default: True.
-            embedding: with ids, the features of each token, `(V, input_size)`, of the dtype of
-                the weights, as the weight of a `torch.nn.Embedding`. Its gradient is dense.
-                Default: None, ids stand for one-hot vectors.
+            embedding: with ids, the features of each token, `(V, input_size)`, of the weights'
+                dtype. Its gradient is dense. Default: None, ids stand for one-hot vectors.
 
         Returns:
             The output, or None where it is not wanted, and the last state or states in the form
             of `hx`.
 
         Raises:
-            ValueError: the input has a number of dimensions or a dtype that does not fit, or
-                lengths do not fit the input; an id is out of range, which is named with its
-                position; `embedding` has a shape that does not fit.
-            TypeError: lengths are not a tensor of integers; `embedding` has a dtype that does not
-                fit, or comes without ids.
+            ValueError: dimensions, dtype or lengths do not fit; an id is out of range, which is
+                named with its position; `embedding` has a shape that does not fit.
+            TypeError: lengths are no integers; `embedding` has another dtype, or comes without ids.
             RuntimeError: a size does not fit, or the sequence is empty. Types and texts of the
                 errors about input and hx are those of `torch.nn`.
 

@@ -142,8 +142,7 @@ def inference(
         and `c_n`, shaped as `states`; `c_n` is None unless the mode is "LSTM".
 
     Raises:
-        RuntimeError: a shape, a dtype or a device does not fit; `has_kernel` tells beforehand of
-            the last two.
+        RuntimeError: a shape, a dtype or a device does not fit; `has_kernel` tells of the last two.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -155,7 +154,7 @@ def inference(
         # AOTInductor hands an empty list to the op as None.
         batch = input.shape[0 if batch_first else 1]
         shape = (num_layers * (2 if bidirectional else 1), batch, weights[1].shape[1])
-        states = tuple(input.new_zeros(shape) for _ in range(2 if mode == "LSTM" else 1))
+        states = tuple(weights[1].new_zeros(shape) for _ in range(2 if mode == "LSTM" else 1))
     output, h_n, c_n = torch.ops.fastrnn._inference.default(
         input,
         states,
