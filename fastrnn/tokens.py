@@ -24,7 +24,9 @@ from fastrnn.embedding import are_ids, can_be_read, check_range
 
 def has_ids(input: Any) -> bool:
     """Whether an input of a module is of token ids, packed ones too."""
-    return are_ids(input.data if isinstance(input, PackedSequence) else input)
+    if isinstance(input, PackedSequence):
+        return are_ids(input.data) and input.data.dim() == 1
+    return are_ids(input)
 
 
 def forward(
@@ -44,12 +46,12 @@ def forward(
     Args:
         module: whose weights and options count.
         input: ids `(T, B)`, `(B, T)` or `(T,)`, or a `PackedSequence` of ids.
-        hx: as for `fastrnn.recurrent.forward`, and so all others.
-        lengths: of the rows, or None.
-        padding: one of `fastrnn.lengths.PADDINGS`.
-        output: else None takes the place of the output.
         embedding: `(V, input_size)`; None where ids stand for one-hot vectors.
-        layer: runs one layer in one direction.
+        hx: as for `fastrnn.recurrent.forward`, and so all that follow.
+        lengths: of rows, or None.
+        padding: one of `fastrnn.lengths.PADDINGS`.
+        output: whether it is wanted.
+        layer: runs one layer.
         stock: torch's own forward.
 
     Raises:
@@ -87,13 +89,16 @@ def forward(
         return call.run(input, lengths, padding, output)
     if valid is not None:
         ids = torch.where(valid, ids, 0)
-    if embedding is None:
-        weight: Any = module._flat_weights[0]
-        rows = functional.one_hot(ids.long(), module.input_size).to(weight.dtype)
-    else:
-        rows = functional.embedding(ids, embedding)
+    rows = _vectors(module, ids, embedding)
     input = input._replace(data=rows) if packed else rows
     return recurrent.forward(module, input, hx, lengths, padding, output, layer=layer, stock=stock)
+
+
+def _vectors(module: nn.RNNBase, ids: Tensor, embedding: Tensor | None) -> Tensor:
+    if embedding is not None:
+        return functional.embedding(ids, embedding)
+    weight: Any = module._flat_weights[0]
+    return functional.one_hot(ids.long(), module.input_size).to(weight.dtype)
 
 
 def _runs_at_once(

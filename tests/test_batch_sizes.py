@@ -66,6 +66,8 @@ def test_wrong_arrays_are_refused_before_memory_is_touched():
     with pytest.raises(RuntimeError, match="add up to no more than"):
         OPS._pack(torch.zeros(1, 3, 4), order, torch.tensor([3, 3]), False, True)
     with pytest.raises(RuntimeError, match="float32, float64"):
+        OPS._pack(torch.zeros(5, 3, 4).short(), order, SIZES, False, True)
+    with pytest.raises(RuntimeError, match="or ids"):
         OPS._pack(torch.zeros(5, 3, 4).int(), order, SIZES, False, True)
     with pytest.raises(RuntimeError, match="from 0 to the 2 steps of input, got 3 for row 1"):
         OPS._sort_lengths(torch.tensor([1, 3]), 2)
@@ -117,10 +119,10 @@ def test_library_checks_of_packing():
 @pytest.mark.parametrize("mode", MODES)
 def test_library_checks_of_the_ops_that_are_exported(mode):
     arguments = layer_arguments(mode, requires_grad=True)
-    torch.library.opcheck(OPS.layer.default, (*arguments, None, None, mode, False))
+    torch.library.opcheck(OPS.layer.default, (*arguments, None, None, None, mode, False))
     packed, *others = arguments
     packed = packed.detach().flatten(0, 1)[:ROWS].requires_grad_()
-    torch.library.opcheck(OPS.layer.default, (packed, *others, None, SIZES, mode, True))
+    torch.library.opcheck(OPS.layer.default, (packed, *others, None, None, SIZES, mode, True))
     order = (torch.tensor([2, 0, 1]), SIZES, False, True)
     torch.library.opcheck(OPS.pack.default, (torch.randn(5, 3, 4, requires_grad=True), *order))
     torch.library.opcheck(OPS.unpack.default, (torch.randn(ROWS, 4, requires_grad=True), *order))

@@ -178,7 +178,8 @@ def broken(tmp_path):
     """A copy of the build files with C++ that does not compile."""
     for name in ("setup.py", "build_cuda.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "fastrnn" / "imdb").mkdir(parents=True)
+    for package in ("", "labs", "page"):
+        (tmp_path / "fastrnn" / "imdb" / package).mkdir(parents=True, exist_ok=True)
     (tmp_path / "fastrnn" / "__init__.py").write_text('__version__ = "0"')
     (tmp_path / "csrc" / "cuda").mkdir(parents=True)
     for path in ("csrc/ops.cpp", "csrc/cuda/plan.cpp", "csrc/cuda/ops.cpp"):

@@ -214,7 +214,7 @@ def test_derivatives(mode):
 
 def test_masks_are_one_for_all_steps_with_the_right_mean():
     gru = fastrnn.GRU(50, 40, **BOTH)
-    x, mask = dropout.apply(gru, torch.ones(3, 2000, 50), 40)
+    x, mask = dropout.apply(gru, torch.ones(3, 2000, 50), torch.zeros(2000, 40))
     assert torch.equal(x[0], x[2])
     for drawn, p in ((x[0], 0.3), (mask, 0.4)):
         assert_matches(drawn.unique(), torch.tensor([0, 1 / (1 - p)]))

@@ -189,7 +189,8 @@ def test_a_forked_child_can_use_what_its_parent_kept():
 WRONG = {
     "no batch": ({"input": torch.zeros(2, 3)}, "3 dimensions"),
     "no steps": ({"input": torch.zeros(0, 3, 4)}, "must have T > 0"),
-    "integers": ({"input": torch.zeros(2, 3, 4, dtype=torch.int64)}, "float32"),
+    "short integers": ({"input": torch.zeros(2, 3, 4, dtype=torch.int16)}, "float32"),
+    "ids of features": ({"input": torch.zeros(2, 3, 4, dtype=torch.int64)}, "2 dimensions"),
     "a weight too few": ({"weights": [torch.zeros(5, 4)]}, "2 or 4 for each"),
     "a wrong weight": ({"weights": [torch.zeros(5, 3), torch.zeros(5, 5)]}, "weight_ih must have"),
     "a wrong bias": (
