@@ -66,12 +66,9 @@ def forward(
     if states is None:
         return stock(module, as_float(module, ids), hx)  # type: ignore[no-any-return]
     masks_input = dropout.masks_input(module)  # features, which a table of tokens has not
+    whole = lengths is None and layer is ops.layer
     try:
-        if (
-            lengths is None
-            and layer is ops.layer
-            and _runs_at_once(module, input, states, embedding)
-        ):
+        if whole and _runs_at_once(module, input, states, embedding):
             return _infer(module, ids, states, embedding, output)
         call = _Call(module, ids, states, embedding, layer)
         if call.kernels and not masks_input:

@@ -119,10 +119,10 @@ def test_library_checks_of_packing():
 @pytest.mark.parametrize("mode", MODES)
 def test_library_checks_of_the_ops_that_are_exported(mode):
     arguments = layer_arguments(mode, requires_grad=True)
-    torch.library.opcheck(OPS.layer.default, (*arguments, None, None, None, mode, False))
+    torch.library.opcheck(OPS.layer.default, (*arguments, *[None] * 4, mode, False))
     packed, *others = arguments
     packed = packed.detach().flatten(0, 1)[:ROWS].requires_grad_()
-    torch.library.opcheck(OPS.layer.default, (packed, *others, None, None, SIZES, mode, True))
+    torch.library.opcheck(OPS.layer.default, (packed, *others, *[None] * 3, SIZES, mode, True))
     order = (torch.tensor([2, 0, 1]), SIZES, False, True)
     torch.library.opcheck(OPS.pack.default, (torch.randn(5, 3, 4, requires_grad=True), *order))
     torch.library.opcheck(OPS.unpack.default, (torch.randn(ROWS, 4, requires_grad=True), *order))
