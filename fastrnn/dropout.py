@@ -31,9 +31,10 @@ class Masking(nn.RNNBase):
         ValueError: a probability is no number in the range [0, 1).
     """
 
-    # Of modules without, which accelerate and old pickles make too.
-    input_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
+    # Of modules without, which accelerate and old pickles make too. Integers, since torch.compile
+    # traces all again where it meets a float.
+    input_dropout: float = 0
+    recurrent_dropout: float = 0
 
     def __init__(
         self,
