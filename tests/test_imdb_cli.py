@@ -295,7 +295,7 @@ def test_interrupt_leaves_a_usable_checkpoint(data, tmp_path, capsys):
 
 
 def test_interrupt_before_training(monkeypatch, capsys):
-    def interrupt(data):
+    def interrupt(data, tokens):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands_train, "load_corpus", interrupt)

@@ -70,7 +70,7 @@ def test_a_model_alone_is_enough_to_use_it(tmp_path, state, path):
 
 
 def test_loaded_model_gives_the_same_logits(path, state):
-    config, model, vocabulary = load_model(path)
+    config, model, vocabulary, _ = load_model(path)
     assert vocabulary == state.vocabulary
     ids = torch.randint(config.num_words, (20, 4))
     model.eval()
@@ -191,10 +191,10 @@ def test_code_in_a_file_does_not_run(path, tmp_path):
 
 def test_wrong_content(path, state):
     torch.save([1, 2], path)
-    assert_refused(path, "no checkpoint of this program in format 3")
+    assert_refused(path, "no checkpoint of this program in format 4")
     save_checkpoint(path, state)
-    rewrite(path, format=2)
-    assert_refused(path, "no checkpoint of this program in format 3; train the model again")
+    rewrite(path, format=3)
+    assert_refused(path, "no checkpoint of this program in format 4; train the model again")
     save_checkpoint(path, state)
     rewrite(path, config={"cell": "lstm"})
     assert_refused(path, "missing or unknown: backend, batch_size")

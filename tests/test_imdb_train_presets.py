@@ -85,7 +85,7 @@ def test_unknown_preset_names_the_known():
         ({"lr": 0.0}, "--lr must be above 0, got 0.0"),
         ({"lr": float("nan")}, "--lr must be above 0, got nan"),
         ({"input_dropout": 1.0}, "--input-dropout must be at least 0 and below 1, got 1.0"),
-        ({"validation_fraction": 1.0}, "--validation-fraction must be above 0 and below 1"),
+        ({"validation_fraction": 1.0}, "--validation-fraction must be at least 0 and below 1"),
         ({"seed": -1}, "--seed must be at least 0, got -1"),
         ({"threads": 0}, "--threads must be at least 1, got 0"),
         ({"device": None}, "--device must be of type str, got None"),

@@ -111,7 +111,7 @@ def test_an_optimizer_state_of_another_size_is_refused():
 def run(tmp_path, monkeypatch):
     """Runs `train` on small made-up reviews in folder `run`; returns the exit code."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands_train, "load_corpus", lambda data: small_corpus())
+    monkeypatch.setattr(commands_train, "load_corpus", lambda data, tokens: small_corpus())
     settings = "--backend torch --num-words 300 --maxlen 20 --epochs 3 --threads 1".split()
 
     def command(*arguments, settings=settings):

@@ -15,10 +15,11 @@ from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import replacing, sync_folder
 from fastrnn.imdb.model import SentimentModel
-from fastrnn.imdb.sequences import kept_words
+from fastrnn.imdb.ngrams import KINDS, NgramTable
+from fastrnn.imdb.sequences import kept_words, known_words
 from fastrnn.imdb.state import Snapshot, State
 
-FORMAT = 3  # 1 had no vocabulary, 2 could not be resumed
+FORMAT = 4  # 1 had no vocabulary, 2 could not be resumed, 3 had no n-grams
 
 
 class Checkpoint(NamedTuple):
@@ -29,6 +30,8 @@ class Checkpoint(NamedTuple):
     """Complete epochs behind the weights; 0 before the first."""
     vocabulary: tuple[str, ...]
     """The words that the model knows, most frequent first; empty when its source had none."""
+    table: NgramTable | None
+    """The n-grams that the model knows, where it reads any."""
     model: dict[str, Tensor]
     snapshot: Snapshot | None
     """From which training can go on, where the file keeps it; not checked yet."""
@@ -40,6 +43,8 @@ class Trained(NamedTuple):
     config: Config
     model: SentimentModel
     vocabulary: tuple[str, ...]
+    """As in `Checkpoint`."""
+    table: NgramTable | None = None
     """As in `Checkpoint`."""
 
 
@@ -63,8 +68,13 @@ def _model_of(state: State) -> dict[str, Any]:
         "config": state.config.to_dict(),
         "epoch": len(state.history),
         "vocabulary": list(state.vocabulary),
+        "ngrams": None if state.table is None else _tensors(state.table),
         "model": state.model.state_dict(),
     }
+
+
+def _tensors(table: NgramTable) -> dict[str, Tensor]:
+    return {"keys": torch.from_numpy(table.keys), "scores": torch.from_numpy(table.scores)}
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
@@ -111,8 +121,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         vocabulary = _checked_vocabulary(content["vocabulary"], config)
         kept = content["snapshot"]
         snapshot = None if kept is None else Snapshot(**{**kept, "model": content["model"]})
-        return Checkpoint(config, content["epoch"], vocabulary, content["model"], snapshot)
-    except (DataError, KeyError, TypeError) as error:
+        table = _checked_table(content["ngrams"], config)
+        return Checkpoint(config, content["epoch"], vocabulary, table, content["model"], snapshot)
+    except (AttributeError, DataError, KeyError, TypeError) as error:
         raise _not_usable(path, f"its content is incomplete or wrong ({error})") from error
 
 
@@ -125,11 +136,12 @@ def load_model(path: Path) -> Trained:
     checkpoint = load_checkpoint(path)
     # Nothing is allocated before the sizes that the settings ask for equal those of the weights.
     with torch.device("meta"):
-        model = SentimentModel(checkpoint.config)
+        ngrams = 0 if checkpoint.table is None else len(checkpoint.table)
+        model = SentimentModel(checkpoint.config, ngrams)
     if _layout(model.state_dict()) != _layout(checkpoint.model):
         raise _not_usable(path, "its weights do not fit its settings")
     model.load_state_dict(checkpoint.model, assign=True)
-    return Trained(checkpoint.config, model, checkpoint.vocabulary)
+    return Trained(checkpoint.config, model, checkpoint.vocabulary, checkpoint.table)
 
 
 def _checked_vocabulary(words: Any, config: Config) -> tuple[str, ...]:
@@ -140,6 +152,17 @@ def _checked_vocabulary(words: Any, config: Config) -> tuple[str, ...]:
     if len(set(words)) != len(words) or "" in words:
         raise DataError("the words of the vocabulary must differ and not be empty")
     return tuple(words)
+
+
+def _checked_table(ngrams: Any, config: Config) -> NgramTable | None:
+    if config.features == "none":
+        return None
+    return NgramTable(
+        KINDS[config.features],
+        known_words(config.num_words),
+        ngrams["keys"].numpy(),
+        ngrams["scores"].numpy(),
+    )
 
 
 def _layout(weights: Any) -> Any:

@@ -61,9 +61,9 @@ def evaluate_command(
 
     The words keep the numbers that they had in training, whatever data is given.
     """
-    config, model, vocabulary = load_model(checkpoint)
+    config, model, vocabulary, table = load_model(checkpoint)
     place = find_device(device)
-    corpus = load_corpus(data or config.data)
+    corpus = load_corpus(data or config.data, tokens=config.tokens)
     if as_json:
         warn_of_made_up(corpus)
     else:
@@ -72,7 +72,7 @@ def evaluate_command(
     reviews = corpus.test
     if vocabulary and corpus.vocabulary:
         reviews = Encoder(config, vocabulary).renumbered(reviews, corpus.vocabulary)
-    scores = evaluate(model.to(place), make_examples(config, reviews, place), config)
+    scores = evaluate(model.to(place), make_examples(config, reviews, place, table), config)
     if as_json:
         show_json({"source": corpus.source, "synthetic": corpus.synthetic, **scores._asdict()})
     else:

@@ -16,11 +16,11 @@ from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.options import config_options
+from fastrnn.imdb.preparation import split_reviews
 from fastrnn.imdb.presets import PRESETS, configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
-from fastrnn.imdb.sequences import validation_split
 from fastrnn.imdb.state import State
 from fastrnn.imdb.terminal import announce, epilog, show, use_threads
 from fastrnn.imdb.training import Result, find_device, train
@@ -61,7 +61,7 @@ def train_command(*, resume: ResumeOption = False, **given: Any) -> None:
     config, folder = _resumed(given) if resume else _begun(given)
     find_device(config.device)
     try:
-        corpus = load_corpus(config.data)
+        corpus = load_corpus(config.data, tokens=config.tokens)
         result = _train(config, corpus, folder)
     except KeyboardInterrupt:
         print(f"fastrnn-imdb: {_interrupted(folder)}", file=sys.stderr)
@@ -108,7 +108,7 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
     use_threads(config.threads)
     snapshot = folder.start(config, corpus)
     if config.one_hot:
-        training, _ = validation_split(len(corpus.train), config.validation_fraction)
+        training, _ = split_reviews(config, corpus.train)
         print(tables.one_hot_sizes(config, len(training)))
     with training_progress() as (on_step, show_epoch):
 
@@ -119,7 +119,8 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
         result = train(config, corpus, resume=snapshot, on_step=on_step, on_epoch=on_epoch)
     folder.finish(result, corpus)
     show(tables.layers(layer_table(result.model, config)))
-    show(tables.scores({"validation": result.validation, "test": result.test}))
+    parts = {"validation": result.validation} if config.validation_fraction else {}
+    show(tables.scores({**parts, "test": result.test}))
     return result
 
 

@@ -59,12 +59,36 @@ class Config:
     data: str | None = setting(
         None, "Data", "Where the reviews are: a folder, archive or npz file."
     )
+    tokens: Literal["keras", "fine"] = setting(
+        "keras", "Data", "Keras' words; or fine: words, numbers and punctuation marks."
+    )
     num_words: int = setting(500, "Data", "Size of the vocabulary, special ids included.", WORDS)
     maxlen: int = setting(100, "Data", "Tokens of a review that are read.", AT_LEAST_ONE)
     padding: Literal["pre", "post"] = setting("pre", "Data", "Side on which short reviews grow.")
     truncating: Literal["pre", "post"] = setting("pre", "Data", "Side on which long reviews lose.")
     validation_fraction: float = setting(
-        0.2, "Data", "Part of the training reviews held out for validation.", FRACTION
+        0.2,
+        "Data",
+        "Part of the training reviews held out for validation; with 0 the last epoch is the best.",
+        PROBABILITY,
+    )
+    split: Literal["random", "films"] = setting(
+        "random",
+        "Data",
+        "How they are chosen: at random, or so that reviews of a film rarely come in both parts.",
+    )
+    segment: int | None = setting(
+        None,
+        "Data",
+        "Cut reviews into pieces of so many tokens that are read side by side and pooled together.",
+        AT_LEAST_ONE,
+    )
+    features: Literal["none", "learned", "nb", "nbsvm"] = setting(
+        "none",
+        "Data",
+        "What is read beside a word: nothing; an embedding of the 2- and 3-grams that end there, "
+        "learned with all else; or scores of its n-grams, from counts in reviews of both labels "
+        "(nb), and from a linear classifier too (nbsvm).",
     )
 
     cell: Literal["rnn", "lstm", "gru"] = setting("lstm", "Model", "Kind of recurrent layer.")
@@ -89,6 +113,10 @@ class Config:
         "has none, so backend torch runs the plain PyTorch of backend reference with it.",
         PROBABILITY,
     )
+    feature_dropout: float = setting(
+        0.0, "Model", "Part of the n-grams or scores that training does not see.", PROBABILITY
+    )
+    head_dropout: float = setting(0.0, "Model", "Dropout before the output layer.", PROBABILITY)
     word_dropout: float = setting(
         0.0, "Model", "Part of the words that training reads as unknown ones.", PROBABILITY
     )
@@ -175,6 +203,14 @@ class Config:
             raise DataError(
                 f"--weight-decay {self.weight_decay} is for --optimizer adamw, got {self.optimizer}"
             )
+        if self.segment is not None and self.pooling == "last":
+            raise DataError("--segment needs a --pooling other than last, over all pieces")
+        if self.segment is not None and self.batches == "bucketed":
+            raise DataError(
+                "--segment reads no padding: use --batches padded, the default, with it"
+            )
+        if self.segment is None and self.features != "none":
+            raise DataError(f"--features {self.features} needs --segment, such as --segment 64")
         activation_before(self.loss, self.output_activation)
 
     @staticmethod

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fastrnn.imdb.batches import Examples, make_examples
+from fastrnn.imdb.batches import Examples, Segmented, make_examples
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.ngrams import NgramTable
 from fastrnn.imdb.reviews import Reviews
-from fastrnn.imdb.tokens import split_words
+from fastrnn.imdb.tokens import TOKENS
 
 
 class Encoder:
@@ -24,6 +25,7 @@ class Encoder:
     Args:
         config: The settings of the model.
         vocabulary: The words that the model knows, most frequent first.
+        table: The n-grams that it knows, where it reads any.
 
     Raises:
         DataError: There is no vocabulary.
@@ -37,7 +39,9 @@ class Encoder:
                 [0, 0, 0, 1]], dtype=torch.int32)
     """
 
-    def __init__(self, config: Config, vocabulary: Sequence[str]) -> None:
+    def __init__(
+        self, config: Config, vocabulary: Sequence[str], table: NgramTable | None = None
+    ) -> None:
         """Numbers the words."""
         if not vocabulary:
             raise DataError(
@@ -45,11 +49,12 @@ class Encoder:
                 "without imdb_word_index.json. Put that file beside it and train again"
             )
         self._config = config
+        self._table = table
         self._ranks = {word: rank for rank, word in enumerate(vocabulary, 1)}
 
     def words(self, text: str) -> list[str]:
         """The words of a text, as training cut them."""
-        return split_words(text)
+        return TOKENS[self._config.tokens].split(text)
 
     @property
     def size(self) -> int:
@@ -67,7 +72,9 @@ class Encoder:
             return slice(max(0, words - length), words)
         return slice(0, min(words, length - 1))  # the start number is kept
 
-    def examples(self, documents: Sequence[Sequence[str]], device: torch.device) -> Examples:
+    def examples(
+        self, documents: Sequence[Sequence[str]], device: torch.device
+    ) -> Examples | Segmented:
         """The model's input for documents of any number of words, on the device.
 
         Their labels are unknown, and given as 0.
@@ -79,7 +86,7 @@ class Encoder:
             np.cumsum([0, *map(len, documents)], dtype=np.int64),
             np.zeros(len(documents), np.int64),
         )
-        return make_examples(self._config, reviews, device)
+        return make_examples(self._config, reviews, device, self._table)
 
     def renumbered(self, reviews: Reviews, vocabulary: Sequence[str]) -> Reviews:
         """Reviews of a corpus with the ranks that their words have in the model.
@@ -91,5 +98,6 @@ class Encoder:
             vocabulary: The words behind their ranks, not empty.
         """
         rare = self._config.num_words
-        ranks = np.array([self._ranks.get(word, rare) for word in vocabulary], np.int32)
+        words = (*vocabulary, "")  # no word is empty; that one stands for those that are unknown
+        ranks = np.array([self._ranks.get(word, rare) for word in words], np.int32)
         return Reviews(ranks[reviews.words - 1], reviews.offsets, reviews.labels)

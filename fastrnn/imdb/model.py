@@ -20,6 +20,7 @@ from fastrnn.embedding import embed
 from fastrnn.imdb.batches import Batch
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.losses import ACTIVATIONS, LOSSES, activation_before
+from fastrnn.imdb.ngrams import KINDS
 from fastrnn.imdb.sequences import OUT_OF_VOCABULARY
 from fastrnn.lengths import valid
 
@@ -44,6 +45,31 @@ class OneHot(nn.Module):
         return vectors.scatter_(-1, ids.long().unsqueeze(-1), 1.0)
 
 
+class NgramEmbedding(nn.EmbeddingBag):
+    """The sum of the vectors of the n-grams that end at a token; that of number 0 stays zero.
+
+    All vectors begin at zero: a network that begins with random ones never unlearns those of the
+    many n-grams that it rarely meets.
+
+    Example:
+        >>> NgramEmbedding(9, 4)(torch.zeros(5, 2, 3, dtype=torch.int32)).shape
+        torch.Size([5, 2, 4])
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        """Makes `count` vectors of `size` elements."""
+        super().__init__(count, size, mode="sum", padding_idx=0)
+
+    def reset_parameters(self) -> None:
+        """Makes all vectors zero."""
+        nn.init.zeros_(self.weight)
+
+    def forward(self, numbers: Tensor) -> Tensor:  # type: ignore[override]
+        """From int32 (T, B, n) to (T, B, size)."""
+        steps, batch, each = numbers.shape
+        return super().forward(numbers.view(-1, each)).view(steps, batch, -1)
+
+
 class SentimentModel(nn.Module):
     """Embedding or one-hot → recurrent layers → last state or pooling → linear → activation.
 
@@ -53,6 +79,7 @@ class SentimentModel(nn.Module):
     Args:
         config: sizes, cell, dropout, pooling, loss and backend; its `init` and `seed` are for
             `initialise`.
+        ngrams: of how many n-grams it learns an embedding, where `features` is "learned".
 
     Example:
         >>> model = SentimentModel(Config(cell="gru", backend="torch"))
@@ -61,7 +88,7 @@ class SentimentModel(nn.Module):
         (torch.Size([3]), torch.Size([3]))
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, ngrams: int = 0) -> None:
         """Builds the layers."""
         super().__init__()
         self.config = config
@@ -71,6 +98,10 @@ class SentimentModel(nn.Module):
             else nn.Embedding(config.num_words, config.embedding_size)
         )
         features = config.num_words if config.one_hot else config.embedding_size
+        if config.features == "learned":
+            self.ngrams = NgramEmbedding(1 + ngrams, features)
+        elif config.features != "none":
+            features += KINDS[config.features].channels
         recurrent = _recurrent_class(config)
         self.layers = nn.ModuleList()
         for _ in range(config.layers):
@@ -84,7 +115,7 @@ class SentimentModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Returns what the loss takes: one number for each review, (B,), or two, (B, 2)."""
         config = self.config
-        x, embedding = self._first_input(self._drop_words(batch.ids))
+        x, embedding = self._first_input(self._drop_words(batch.ids), batch.marks)
         for index, layer in enumerate(self.layers):
             if index:
                 embedding = None
@@ -94,8 +125,9 @@ class SentimentModel(nn.Module):
         features = (
             h_n.transpose(0, 1).flatten(1)  # (directions, B, H) before
             if config.pooling == "last"
-            else _pool(config.pooling, x, batch.lengths)
+            else _pool(config.pooling, x, batch.lengths, batch.owners)
         )
+        features = dropout(features, config.head_dropout, self.training)
         activation = ACTIVATIONS[activation_before(config.loss, config.output_activation)]
         outputs: Tensor = activation(self.head(features))
         return outputs.squeeze(1)
@@ -110,12 +142,14 @@ class SentimentModel(nn.Module):
         dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
         return ids.masked_fill(dropped & (ids > OUT_OF_VOCABULARY), OUT_OF_VOCABULARY)
 
-    def _first_input(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _first_input(self, ids: Tensor, marks: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns what the first layer reads, and the embedding if those are ids of its rows.
 
         Layers of fastrnn read ids, at less cost than vectors; a mask needs vectors to lie on.
         """
         config = self.config
+        if marks is not None:
+            return self._beside(self.embedding(ids), marks), None
         drops = self.training and config.input_dropout > 0
         if config.backend == "torch" or (drops and config.one_hot):
             return self._drop_inputs(self.embedding(ids)), None
@@ -125,6 +159,15 @@ class SentimentModel(nn.Module):
         if not drops:
             return ids, weight
         return embed(ids, weight, self._input_mask(weight, ids.size(1))), None
+
+    def _beside(self, words: Tensor, marks: Tensor) -> Tensor:
+        """Returns vectors (T, B, features) of words and of the marks (T, B, C) beside them."""
+        if self.training and self.config.feature_dropout:
+            kept = torch.rand(marks.shape, device=marks.device) >= self.config.feature_dropout
+            marks = marks * kept
+        if self.config.features == "learned":
+            return self._drop_inputs(words + self.ngrams(marks))
+        return torch.cat([self._drop_inputs(words), marks.to(words.dtype)], -1)
 
     def _drop_inputs(self, x: Tensor) -> Tensor:
         if not self.training or not self.config.input_dropout:
@@ -159,18 +202,34 @@ def _run(
     return output, state[0] if isinstance(state, tuple) else state
 
 
-def _pool(pooling: str, output: Tensor, lengths: Tensor | None) -> Tensor:
-    """From the output (T, B, F) of reviews of such lengths to (B, F), or both poolings (B, 2F)."""
+def _pool(
+    pooling: str, output: Tensor, lengths: Tensor | None, owners: Tensor | None = None
+) -> Tensor:
+    """From the output (T, B, F) of reviews of such lengths to (B, F), or both poolings (B, 2F).
+
+    With `owners`, as in `Batch`, B is the number of pieces before and of reviews after.
+    """
     if lengths is None:
         lengths = torch.full(output.shape[1:2], len(output))
     lengths = lengths.to(output.device)
     pooled = []
     if "max" in pooling:
         padding = ~valid(lengths, "right", len(output)).unsqueeze(-1)
-        pooled.append(output.masked_fill(padding, -torch.inf).amax(0))
+        largest = output.masked_fill(padding, -torch.inf).amax(0)
+        pooled.append(largest if owners is None else _reduce(largest, owners, "amax"))
     if "mean" in pooling:
-        pooled.append(output.sum(0) / lengths.unsqueeze(1))
+        total, steps = output.sum(0), lengths.unsqueeze(1).to(output.dtype)
+        if owners is not None:
+            total, steps = _reduce(total, owners, "sum"), _reduce(steps, owners, "sum")
+        pooled.append(total / steps)
     return torch.cat(pooled, 1)
+
+
+def _reduce(pieces: Tensor, owners: Tensor, how: str) -> Tensor:
+    """From (pieces, F) to (reviews, F); every review has a piece."""
+    reviews = int(owners[-1]) + 1
+    result = pieces.new_full((reviews, pieces.shape[1]), -torch.inf if how == "amax" else 0.0)
+    return result.scatter_reduce(0, owners.unsqueeze(1).expand_as(pieces), pieces, how)
 
 
 def _recurrent_class(config: Config) -> Callable[..., nn.Module]:
@@ -198,7 +257,9 @@ def initialise(model: SentimentModel, init: str) -> None:
             the LSTM's forget bias one.
     """
     for module in model.modules():
-        if init == "torch" and isinstance(module, nn.Embedding | nn.Linear | nn.RNNBase):
+        if isinstance(module, NgramEmbedding):
+            module.reset_parameters()
+        elif init == "torch" and isinstance(module, nn.Embedding | nn.Linear | nn.RNNBase):
             module.reset_parameters()
         elif isinstance(module, nn.Embedding):
             nn.init.uniform_(module.weight, -0.05, 0.05)
@@ -239,13 +300,17 @@ def layer_table(model: SentimentModel, config: Config) -> list[LayerRow]:
     directions = 2 if config.bidirectional else 1
     features = config.num_words if config.one_hot else config.embedding_size
     names = ["one-hot" if config.one_hot else "embedding"]
+    modules: list[nn.Module] = [model.embedding]
+    if config.features == "learned":
+        names.append("n-grams")
+        modules.append(model.ngrams)
+    outputs = [f"(T, B, {features})"] * len(names)
     names += [f"{config.cell} {index}" for index in range(1, config.layers + 1)]
-    outputs = [f"(T, B, {features})"]
     recurrent = config.hidden_size * directions
     outputs += [f"(T, B, {recurrent})"] * (config.layers - 1)
     outputs.append(f"(B, {model.head.in_features})")
     outputs.append("(B,)" if model.head.out_features == 1 else f"(B, {model.head.out_features})")
-    modules = [model.embedding, *model.layers, model.head]
+    modules += [*model.layers, model.head]
     rows = [
         LayerRow(name, output, _count(module), _count(module) - _surplus_biases(module))
         for name, output, module in zip([*names, "linear"], outputs, modules, strict=True)

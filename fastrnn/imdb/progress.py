@@ -35,11 +35,11 @@ def training_progress() -> Iterator[tuple[Callable[[Tensor], None], Callable[[St
 
 def _line(state: State) -> str:
     last = state.history[-1]
-    return (
-        f"epoch {last.epoch}: training loss {last.train_loss:.4f}, validation loss "
-        f"{last.validation_loss:.4f}, accuracy {last.validation_accuracy:.4f}, "
-        f"{last.seconds:.1f} s{', best so far' if state.improved else ''}"
-    )
+    text = f"epoch {last.epoch}: training loss {last.train_loss:.4f}, "
+    if state.config.validation_fraction:
+        text += f"validation loss {last.validation_loss:.4f}, "
+        text += f"accuracy {last.validation_accuracy:.4f}, "
+    return f"{text}{last.seconds:.1f} s{', best so far' if state.improved else ''}"
 
 
 @contextmanager

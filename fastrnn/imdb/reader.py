@@ -113,7 +113,7 @@ class Reader:
         """Moves the model to the device."""
         if not all(weight.isfinite().all() for weight in trained.model.state_dict().values()):
             raise DataError("this model has weights that are not finite numbers: train it again")
-        self.encoder = Encoder(trained.config, trained.vocabulary)
+        self.encoder = Encoder(trained.config, trained.vocabulary, trained.table)
         self._config = trained.config
         self._model = trained.model.to(device).eval()
         self._device = device

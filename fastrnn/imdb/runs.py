@@ -135,7 +135,7 @@ def summarise(result: Result, corpus: Corpus) -> dict[str, Any]:
         "epochs": len(result.history),
         "best_epoch": result.best.epoch,
         "seconds_per_epoch": sum(epoch.seconds for epoch in result.history) / len(result.history),
-        "validation": result.validation._asdict(),
+        "validation": (result.validation._asdict() if result.config.validation_fraction else None),
         "test": result.test._asdict(),
         "torch_parameters": total.torch_parameters,
         "keras_parameters": total.keras_parameters,

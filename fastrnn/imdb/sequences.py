@@ -56,11 +56,7 @@ def pad_reviews(
     _check_at_least("maxlen", maxlen, 1)
     _check_side("padding", padding)
     _check_side("truncating", truncating)
-    numbers = np.where(
-        reviews.words < num_words - INDEX_FROM, reviews.words + INDEX_FROM, OUT_OF_VOCABULARY
-    )
-    numbers = np.insert(numbers, reviews.offsets[:-1], START)
-    offsets = reviews.offsets + np.arange(len(reviews) + 1)
+    numbers, offsets = number_reviews(reviews, num_words)
     rows = np.full((len(reviews), maxlen), PADDING, np.int64)
     for row, begin, end in zip(rows, offsets[:-1], offsets[1:], strict=True):
         length = min(end - begin, maxlen)
@@ -72,6 +68,39 @@ def pad_reviews(
     return rows
 
 
+def number_reviews(
+    reviews: Reviews, num_words: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The numbers of ``pad_reviews`` without padding or cutting.
+
+    Returns:
+        The numbers of all reviews one after another, int32, and where each begins and the last
+        ends, int64 of shape (n + 1,).
+
+    Example:
+        >>> reviews = Reviews(np.array([1, 9, 2], np.int32), np.array([0, 1, 3]), np.array([1, 0]))
+        >>> number_reviews(reviews, num_words=10)
+        (array([1, 4, 1, 2, 5], dtype=int32), array([0, 2, 5]))
+    """
+    numbers = np.where(
+        reviews.words < num_words - INDEX_FROM, reviews.words + INDEX_FROM, OUT_OF_VOCABULARY
+    )
+    return (
+        np.insert(numbers, reviews.offsets[:-1], START),
+        reviews.offsets + np.arange(len(reviews) + 1),
+    )
+
+
+def known_words(num_words: int) -> int:
+    """How many words have a number below ``num_words``, if there are as many.
+
+    Example:
+        >>> known_words(500)
+        496
+    """
+    return num_words - INDEX_FROM - 1
+
+
 def kept_words(vocabulary: Sequence[str], num_words: int) -> tuple[str, ...]:
     """The words of ``vocabulary``, most frequent first, that have a number below ``num_words``.
 
@@ -79,7 +108,7 @@ def kept_words(vocabulary: Sequence[str], num_words: int) -> tuple[str, ...]:
         >>> kept_words(("the", "and", "a"), num_words=6)
         ('the', 'and')
     """
-    return tuple(vocabulary[: num_words - INDEX_FROM - 1])
+    return tuple(vocabulary[: known_words(num_words)])
 
 
 def review_lengths(reviews: Reviews) -> npt.NDArray[np.int64]:
@@ -124,6 +153,32 @@ def validation_split(
         )
     order = np.random.RandomState(seed).permutation(n)
     return order[validation:], order[:validation]
+
+
+def split_groups(
+    groups: npt.NDArray[np.int64], fraction: float = 0.2, seed: int = 42
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """As `validation_split`, where examples of a group come in the same part.
+
+    Args:
+        groups: (n,), the number of each example's group.
+        fraction: Share of the groups in the validation part; a broken group counts whole.
+        seed: Seed of the permutation.
+
+    Returns:
+        Indices of the training part and of the validation part, int64, increasing.
+
+    Raises:
+        DataError: One of the parts would be empty.
+
+    Example:
+        >>> split_groups(np.array([7, 7, 3, 3, 9]), fraction=0.5)
+        (array([4]), array([0, 1, 2, 3]))
+    """
+    distinct, group = np.unique(groups, return_inverse=True)
+    _, held_out = validation_split(len(distinct), fraction, seed)
+    inside = np.isin(group, held_out)
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.model import SentimentModel
+from fastrnn.imdb.ngrams import NgramTable
 from fastrnn.imdb.optim import make_optimizer, make_schedule
 
 
@@ -23,6 +24,7 @@ class Epoch(NamedTuple):
     epoch: int
     train_loss: float
     validation_loss: float
+    """NaN, as the accuracy, where all reviews are for training."""
     validation_accuracy: float
     seconds: float
 
@@ -55,6 +57,7 @@ class State:
         steps_per_epoch: batches of the training reviews.
         vocabulary: the words that the model knows, most frequent first; empty when the source has
             none.
+        table: the n-grams that the model knows, where it reads any.
         fingerprint: a number that other reviews are unlikely to have.
     """
 
@@ -62,6 +65,7 @@ class State:
     model: SentimentModel
     steps_per_epoch: int
     vocabulary: tuple[str, ...]
+    table: NgramTable | None = None
     fingerprint: int = 0
     history: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -79,7 +83,9 @@ class State:
 
     @property
     def best(self) -> Epoch:
-        """The epoch of the lowest validation loss, the first of equals."""
+        """The epoch of the lowest validation loss, the first of equals; the last if unscored."""
+        if self.config.validation_fraction == 0:
+            return self.history[-1]
         return min(self.history, key=lambda epoch: epoch.validation_loss)
 
     @property
@@ -126,7 +132,7 @@ class State:
             raise DataError("--resume: the reviews are not those with which the run began")
         try:
             history = [Epoch(*line) for line in kept.history]
-            _check("history", _counts_up(history))
+            _check("history", _counts_up(history, self.config.validation_fraction == 0))
             _check("weights", _layout(kept.model) == _layout(self.model.state_dict()))
             best = _layout(self.model.state_dict()) if history else {}
             _check("best weights", _layout(kept.best_weights) == best)
@@ -150,7 +156,12 @@ class State:
         self.schedule = make_schedule(self.config, self.optimizer, self.steps_per_epoch, steps)
 
 
-def _counts_up(history: list[Epoch]) -> bool:
+def _counts_up(history: list[Epoch], unscored: bool) -> bool:
+    """Whether it has epochs 1, 2, 3 and so on, and no figure but what is wanted."""
+    if unscored:
+        history = [
+            epoch._replace(validation_loss=0.0, validation_accuracy=0.0) for epoch in history
+        ]
     numbers = [value for epoch in history for value in epoch]
     return all(type(value) in (int, float) and math.isfinite(value) for value in numbers) and [
         epoch.epoch for epoch in history

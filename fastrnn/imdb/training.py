@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from fastrnn.imdb.batches import Examples, make_examples, split_batches
+from fastrnn.imdb.batches import Examples, Segmented, make_examples, split_batches
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
 from fastrnn.imdb.model import SentimentModel, initialise
+from fastrnn.imdb.preparation import Prepared, prepare
 from fastrnn.imdb.reviews import Corpus
-from fastrnn.imdb.sequences import kept_words, validation_split
+from fastrnn.imdb.sequences import kept_words
 from fastrnn.imdb.state import Epoch, Snapshot, State
 
 
@@ -39,6 +40,7 @@ class Result:
     history: list[Epoch]
     best: Epoch
     validation: Scores
+    """All NaN where all reviews were for training."""
     test: Scores
 
 
@@ -61,28 +63,30 @@ def train(
         on_epoch: called before the first epoch and after each; may save the state.
 
     Returns:
-        The model with the best epoch's weights restored, the history, and the scores on the
-        validation and test reviews.
+        The model with the best epoch's weights restored, which is the last where there are no
+        validation reviews, the history, and the scores on the validation and test reviews.
 
     Raises:
         DataError: the device is not there, the corpus is too small to split, the loss is no
             longer finite, or `resume` does not fit.
     """
     device = find_device(config.device)
-    model = _new_model(config).to(device)
-    training, validation = _training_examples(config, corpus, device)
+    prepared = prepare(config, corpus, device)
+    table = prepared.table
+    model = _new_model(config, 0 if table is None else len(table)).to(device)
     state = State(
         config,
         model,
-        math.ceil(len(training.labels) / config.batch_size),
+        math.ceil(len(prepared.training.labels) / config.batch_size),
         kept_words(corpus.vocabulary, config.num_words),
+        table,
         corpus.train.fingerprint(),
     )
     if resume is not None:
         state.restore(resume)
     on_epoch(state)
     while not state.is_over:
-        _run_epoch(state, training, validation, on_step)
+        _run_epoch(state, prepared, on_step)
         on_epoch(state)
     model.load_state_dict(state.best_weights)
     return Result(
@@ -90,32 +94,30 @@ def train(
         model,
         state.history,
         state.best,
-        validation=evaluate(model, validation, config),
-        test=evaluate(model, make_examples(config, corpus.test, device), config),
+        validation=_evaluate(model, prepared.validation, config),
+        test=evaluate(model, make_examples(config, corpus.test, device, table), config),
     )
 
 
-def _new_model(config: Config) -> SentimentModel:
+def _new_model(config: Config, ngrams: int) -> SentimentModel:
     """Seeds torch's generator, which dropout draws from later, and draws the weights."""
     torch.manual_seed(config.seed)
-    model = SentimentModel(config)
+    model = SentimentModel(config, ngrams)
     initialise(model, config.init)
     return model
 
 
-def _run_epoch(
-    state: State,
-    training: Examples,
-    validation: Examples,
-    on_step: Callable[[Tensor], None],
-) -> None:
+def _run_epoch(state: State, prepared: Prepared, on_step: Callable[[Tensor], None]) -> None:
     started = time.perf_counter()
     number = len(state.history) + 1
-    batches = split_batches(state.config, training, state.order)
-    train_loss = _train_epoch(state, training, batches, on_step)
-    scores = evaluate(state.model, validation, state.config)
+    batches = split_batches(state.config, prepared.training, state.order)
+    train_loss = _train_epoch(state, prepared.training, batches, on_step)
+    scores = _evaluate(state.model, prepared.validation, state.config)
     seconds = time.perf_counter() - started
-    if not math.isfinite(train_loss + scores.loss):
+    finite = math.isfinite(train_loss) and (
+        prepared.validation is None or math.isfinite(scores.loss)
+    )
+    if not finite:
         raise DataError(
             f"training: the loss is not finite in epoch {number}: try an --lr below "
             f"{state.config.lr}"
@@ -125,7 +127,7 @@ def _run_epoch(
 
 def _train_epoch(
     state: State,
-    examples: Examples,
+    examples: Examples | Segmented,
     batches: Sequence[Tensor],
     on_step: Callable[[Tensor], None],
 ) -> float:
@@ -152,7 +154,7 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def outputs_of(model: SentimentModel, examples: Examples, config: Config) -> Tensor:
+def outputs_of(model: SentimentModel, examples: Examples | Segmented, config: Config) -> Tensor:
     """Returns what `model` gives for `examples`, in their order: (N,) or (N, 2), as for the loss.
 
     It reads them without dropout, in batches of the training's size.
@@ -166,7 +168,7 @@ def outputs_of(model: SentimentModel, examples: Examples, config: Config) -> Ten
 
 
 @torch.no_grad()
-def evaluate(model: SentimentModel, examples: Examples, config: Config) -> Scores:
+def evaluate(model: SentimentModel, examples: Examples | Segmented, config: Config) -> Scores:
     """Scores `model` on `examples`, as `outputs_of` reads them."""
     # Imported here: it takes as long as torch, and a model that only reads does not need it.
     from sklearn.metrics import accuracy_score, f1_score
@@ -181,14 +183,12 @@ def evaluate(model: SentimentModel, examples: Examples, config: Config) -> Score
     )
 
 
-def _training_examples(
-    config: Config, corpus: Corpus, device: torch.device
-) -> tuple[Examples, Examples]:
-    parts = validation_split(len(corpus.train), config.validation_fraction)
-    training, validation = (
-        make_examples(config, corpus.train.select(part), device) for part in parts
-    )
-    return training, validation
+def _evaluate(
+    model: SentimentModel, examples: Examples | Segmented | None, config: Config
+) -> Scores:
+    if examples is None:
+        return Scores(math.nan, math.nan, math.nan)
+    return evaluate(model, examples, config)
 
 
 def find_device(name: str) -> torch.device:
