@@ -17,7 +17,7 @@ from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.options import config_options
 from fastrnn.imdb.preparation import split_reviews
-from fastrnn.imdb.presets import PRESETS, configure
+from fastrnn.imdb.presets import GOALS, PRESETS, configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
@@ -25,7 +25,9 @@ from fastrnn.imdb.state import State
 from fastrnn.imdb.terminal import announce, epilog, show, use_threads
 from fastrnn.imdb.training import Result, find_device, train
 
-PRESET_HELP = "\n\n".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+ABOUT = {name: each.about for name, each in PRESETS.items()}
+ABOUT |= {name: each.about for name, each in GOALS.items()}
+PRESET_HELP = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
 TRAIN_EPILOG = "\n\n".join(
     [
         f"Presets:\n\n{PRESET_HELP}",
