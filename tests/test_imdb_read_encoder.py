@@ -132,6 +132,11 @@ def test_predictions_are_those_of_the_model():
         {"padding": "post"},
         {"bidirectional": True},
         {"cell": "gru", "layers": 2},
+        {"pooling": "max-mean", "bidirectional": True},
+        {"batches": "bucketed", "batch_size": 5},
+        {"loss": "cross-entropy"},
+        {"loss": "mse", "output_activation": "sigmoid"},
+        {"backend": "fastrnn"},
     ],
     ids=str,
 )

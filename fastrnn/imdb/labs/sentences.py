@@ -8,7 +8,6 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,6 +84,9 @@ def _one_hot_mse(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _train(choice: Choice, seed: int, epochs: int) -> Run:
+    # Imported here: every command loads this file, and only this lab needs it.
+    from sklearn.metrics import accuracy_score, f1_score
+
     model = Classifier(choice)
 
     def batches() -> Iterator[tuple[Tensor, ...]]:
