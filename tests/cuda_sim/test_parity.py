@@ -53,6 +53,7 @@ def arguments(mode: str, sizes: tuple[int, ...], bias: bool) -> list[Tensor | No
         weight(rows) if bias else None,
         None,
         None,
+        None,
     ]
 
 
