@@ -57,11 +57,12 @@ def markdown(records: Sequence[Record], at: str | None) -> str:
     rows = compare.make_rows(records)
     seeds = ", ".join(str(record.config.seed) for record in rows[0].records)
     made = "; and ".join(dict.fromkeys(record.circumstances for record in records))
-    notes = "\n".join(f"- {text}" for text in compare.explanations(rows))
+    far = "\n".join(f"- {text}" for text in compare.explanations(rows))
+    notes = " ".join(compare.notes(rows))
     return (
         f"Seeds {seeds} (mean ± standard deviation); {made}; fastrnn at {at}. With 5,000 "
-        f"validation reviews one standard error of an accuracy is 0.6 points. {compare.SECONDS}.\n"
-        f"\n{tables.markdown(compare.table(rows))}" + (f"\n{notes}\n" if notes else "")
+        f"validation reviews one standard error of an accuracy is 0.6 points. {notes}\n"
+        f"\n{tables.markdown(compare.table(rows))}" + (f"\n{far}\n" if far else "")
     )
 
 

@@ -70,7 +70,7 @@ def compare_command(
     rows = compare.make_rows(train_all(trials, corpus, out, jobs or torch.get_num_threads()))
     page = write_report(out, rows)
     show(tables.grid(compare.table(rows)))
-    for line in (*compare.explanations(rows), f"{compare.SECONDS}."):
+    for line in (*compare.explanations(rows), *compare.notes(rows)):
         print(line)
     print(f"Report: {page}")
 

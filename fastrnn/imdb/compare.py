@@ -20,7 +20,7 @@ TOLERANCE = 1.5
 TITLES = (
     "preset",
     "backend",
-    "parameters: recurrent / all",
+    "recurrent / all parameters",
     "as Keras counts",
     "epochs (best)",
     "validation accuracy, %",
@@ -31,11 +31,6 @@ TITLES = (
     "test F1, %",
     "s per epoch",
     "torch / fastrnn",
-)
-SECONDS = (
-    "Seconds per epoch: everything from shuffling the training reviews to scoring the validation "
-    "reviews; the median over the epochs of a run without its first, which warms up, then the "
-    "median over seeds"
 )
 
 
@@ -88,6 +83,10 @@ def plan(
         >>> [trial.name for trial in plan(["gru"], ["fastrnn", "torch"], [0], None)]
         ['gru-fastrnn-0', 'gru-torch-0']
     """
+    if unknown := [preset for preset in presets if preset not in PRESETS]:
+        raise DataError(
+            f"there is no model of the texts called {unknown[0]!r}; there are {', '.join(PRESETS)}"
+        )
     trials = [
         Trial(f"{preset}-{backend}-{seed}", config)
         for preset in presets
@@ -141,6 +140,21 @@ def _line(row: Row, torch_seconds: float | None) -> tuple[str, ...]:
     )
 
 
+def notes(rows: Iterable[Row]) -> list[str]:
+    """Returns what a reader must know of the columns, in sentences."""
+    texts = [
+        "Seconds per epoch: everything from shuffling the training reviews to scoring the "
+        "validation reviews; the median over the epochs of a run without its first, which warms "
+        "up, then the median over seeds."
+    ]
+    if any(row.backend == "torch" and row.records[0].config.recurrent_dropout for row in rows):
+        texts.append(
+            "torch.nn has no dropout of hidden states: with it, backend torch is plain PyTorch, "
+            "step by step."
+        )
+    return texts
+
+
 def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.1f}"
 
@@ -165,7 +179,7 @@ def _explanation(row: Row, difference: float) -> str:
         text += f", and its seeds lie between {min(row.validation):.1f} and "
         text += f"{max(row.validation):.1f} %"
     else:
-        text += "; one seed shows no spread, so try more --seeds"
+        text += "; one seed does not show what other initial weights make of it: see more --seeds"
     worst = min(row.records, key=lambda record: record.validation.accuracy)
     waited = len(worst.history) - worst.best.epoch
     if difference < 0 and waited >= worst.config.patience:

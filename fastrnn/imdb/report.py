@@ -95,7 +95,7 @@ def html(rows: Sequence[Row], plots: dict[str, bytes]) -> str:
         table=compare.table(rows),
         explanations=compare.explanations(rows),
         tolerance=compare.TOLERANCE,
-        seconds=compare.SECONDS,
+        notes=compare.notes(rows),
         plots=[
             (name, PRESETS[name].about, base64.b64encode(content).decode())
             for name, content in plots.items()

@@ -35,8 +35,13 @@ class Grid(NamedTuple):
 def grid(content: Grid) -> Table:
     """Returns a grid as a table for the terminal."""
     rows = table(*content.titles)
+    rows.collapse_padding, rows.pad_edge = True, False
     for line in content.lines:
         rows.add_row(*line)
+    columns = zip(content.titles, *content.lines, strict=True)
+    # Where the terminal is narrow the columns of several words give way, and no name is cut.
+    for column, cells in zip(rows.columns, columns, strict=True):
+        column.no_wrap = not any(" " in cell for cell in cells)
     return rows
 
 
