@@ -40,7 +40,7 @@ $(BIN)/python:
 .venv/installed: $(SOURCES) | $(BIN)/python
 	$(PIP) $(TORCH_ARGS) '$(TORCH)'
 	$(call requirements,["build-system"]["requires"]) | $(PIP) -r /dev/stdin
-	FASTRNN_BUILD_EXT=require $(PIP) --no-build-isolation -e '.[test,imdb,serve]'
+	FASTRNN_BUILD_EXT=require $(PIP) --no-build-isolation -e '.[test,imdb,serve,tensorboard]'
 	touch $@
 
 .venv/lint-installed: pyproject.toml | $(BIN)/python

@@ -93,6 +93,28 @@ def test_progress_on_a_terminal(data, monkeypatch, capsys):
     assert "epoch 2 of at most 2" in err
 
 
+def test_tensorboard_log(data, tmp_path, capsys, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    command = ["train", "--epochs", "3", "--data", data, *QUICK, "--run-dir", "run"]
+    assert cli.run([*command, "--tensorboard"]) == 0
+    assert cli.run(["train", "--resume", "--run-dir", "run"]) == 0  # writes its last epoch again
+    log = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    with (tmp_path / "run" / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    for name, column in [("loss/training", "train_loss"), ("accuracy/validation", None)]:
+        events = log.Scalars(name)
+        assert [event.step for event in events] == [1, 2, 3]
+        wanted = [float(line[column or "validation_accuracy"]) for line in history]
+        assert [event.value for event in events] == pytest.approx(wanted)
+    assert log.Scalars("learning rate")[0].value == pytest.approx(1e-3)
+    monkeypatch.setattr("fastrnn.imdb.extras.find_spec", lambda name: None)
+    capsys.readouterr()
+    assert cli.run([*command[:-1], "new", "--tensorboard"]) == 2
+    err = capsys.readouterr().err
+    assert "--tensorboard needs tensorboard: pip install 'fastrnn[tensorboard]'" in err
+    assert not (tmp_path / "new").exists()
+
+
 def test_full_disk_is_one_sentence(data, monkeypatch, capsys):
     def fail(self, state):
         raise OSError(28, "No space left on device", "run/last.pt")

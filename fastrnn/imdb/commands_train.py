@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from fastrnn.imdb import tables
+from fastrnn.imdb.boards import tensorboard_log
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.extras import require
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.options import config_options
 from fastrnn.imdb.preparation import split_reviews
@@ -62,6 +65,8 @@ def train_command(*, resume: ResumeOption = False, **given: Any) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     config, folder = _resumed(given) if resume else _begun(given)
     find_device(config.device)
+    if config.tensorboard:
+        require("tensorboard", "--tensorboard")
     try:
         corpus = load_corpus(config.data, tokens=config.tokens)
         result = _train(config, corpus, folder)
@@ -112,11 +117,14 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
     if config.one_hot:
         training, _ = split_reviews(config, corpus.train)
         print(tables.one_hot_sizes(config, len(training)))
-    with training_progress() as (on_step, show_epoch):
+    log = tensorboard_log(folder.path / "tensorboard") if config.tensorboard else nullcontext(None)
+    with training_progress() as (on_step, show_epoch), log as log_epoch:
 
         def on_epoch(state: State) -> None:
             folder.update(state)
             show_epoch(state)
+            if log_epoch is not None:
+                log_epoch(state)
 
         result = train(config, corpus, resume=snapshot, on_step=on_step, on_epoch=on_epoch)
     folder.finish(result, corpus)

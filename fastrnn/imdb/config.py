@@ -182,6 +182,9 @@ class Config:
     seed: int = setting(42, "Training", "Seed of weights, order and dropout.", NOT_NEGATIVE)
 
     run_dir: str | None = setting(None, "Run", "Folder for the results, new or empty.")
+    tensorboard: bool = setting(
+        False, "Run", "Keep a log for TensorBoard in the run folder too, in `tensorboard`."
+    )
     threads: int | None = setting(None, "Run", "CPU threads; torch decides if unset.", AT_LEAST_ONE)
     device: str = setting("cpu", "Run", "Device, such as cpu, cuda or cuda:1.")
 
@@ -221,7 +224,7 @@ class Config:
     @staticmethod
     def changeable() -> set[str]:
         """Returns the fields that may change while a run goes on: they decide no number of it."""
-        return {"data", "run_dir", "threads"}
+        return {"data", "run_dir", "tensorboard", "threads"}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain values, for JSON and checkpoints."""

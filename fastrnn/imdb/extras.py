@@ -9,6 +9,7 @@ from fastrnn.imdb.errors import DataError
 # What each extra of pyproject.toml installs, by the names that are imported.
 EXTRAS = {
     "imdb": ("typer", "rich", "matplotlib", "sklearn", "scipy", "pooch", "jinja2"),
+    "tensorboard": ("tensorboard",),
     "serve": ("starlette", "uvicorn", "jinja2"),
 }
 
