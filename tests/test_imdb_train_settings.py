@@ -349,7 +349,7 @@ def test_scores_do_not_depend_on_the_batches():
     assert len({score.accuracy for score in scores}) == len({score.f1 for score in scores}) == 1
 
 
-@pytest.mark.parametrize("name", ["losses", "optim"])
+@pytest.mark.parametrize("name", ["losses", "optim", "distributed"])
 def test_examples_in_the_documentation(name):
     result = doctest.testmod(importlib.import_module(f"fastrnn.imdb.{name}"))
     assert result.attempted > 0

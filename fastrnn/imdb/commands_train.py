@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from fastrnn.imdb import tables
 from fastrnn.imdb.boards import tensorboard_log
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
+from fastrnn.imdb.distributed import Left, Team, joined_team
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.extras import require
 from fastrnn.imdb.model import layer_table
@@ -24,9 +26,9 @@ from fastrnn.imdb.presets import GOALS, PRESETS, configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
-from fastrnn.imdb.state import State
+from fastrnn.imdb.state import Snapshot, State
 from fastrnn.imdb.terminal import announce, epilog, show, use_threads
-from fastrnn.imdb.training import Result, find_device, train
+from fastrnn.imdb.training import find_device, train
 
 ABOUT = {name: each.about for name, each in PRESETS.items()}
 ABOUT |= {name: each.about for name, each in GOALS.items()}
@@ -61,19 +63,38 @@ def train_command(*, resume: ResumeOption = False, **given: Any) -> None:
     A preset gives the settings, and options override it; without one the defaults below hold.
     However a run ends, its last complete epoch is in its folder. `--resume` goes on from there,
     and ends with the same weights as a run that nothing ended.
+
+    `torchrun --nproc-per-node=N -m fastrnn.imdb train ...` trains with N processes, each of which
+    reads its part of every batch.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    config, folder = _resumed(given) if resume else _begun(given)
+    folder = None
+    try:
+        with joined_team() as team:
+            config, folder = team.share(lambda: _resumed(given) if resume else _begun(given))
+            _train_in(folder, config, team)
+    except Left:
+        print(f"fastrnn-imdb: {_left_alone(folder)}", file=sys.stderr)
+        raise typer.Exit(3) from None
+
+
+def _train_in(folder: RunFolder, config: Config, team: Team) -> None:
+    team.take_device(config.device)
     find_device(config.device)
     if config.tensorboard:
         require("tensorboard", "--tensorboard")
     try:
-        corpus = load_corpus(config.data, tokens=config.tokens)
-        result = _train(config, corpus, folder)
+        corpus = team.in_turn(lambda: load_corpus(config.data, tokens=config.tokens))
+        use_threads(config.threads)
+        snapshot = team.share(lambda: folder.start(config, corpus))
+        if team.leads:
+            _lead(folder, config, corpus, snapshot, team)
+        else:
+            train(config, corpus, resume=snapshot, team=team)
     except KeyboardInterrupt:
-        print(f"fastrnn-imdb: {_interrupted(folder)}", file=sys.stderr)
+        if team.leads:
+            print(f"fastrnn-imdb: {_interrupted(folder)}", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"\nBest epoch {result.best.epoch} of {len(result.history)}; run folder {folder.path}")
 
 
 def _begun(given: dict[str, Any]) -> tuple[Config, RunFolder]:
@@ -110,10 +131,11 @@ def _resumed(given: dict[str, Any]) -> tuple[Config, RunFolder]:
     return replace(kept, **{n: v for n, v in given.items() if n in Config.changeable()}), folder
 
 
-def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
+def _lead(
+    folder: RunFolder, config: Config, corpus: Corpus, snapshot: Snapshot | None, team: Team
+) -> None:
+    """Trains, and prints and writes what is found."""
     announce(corpus)
-    use_threads(config.threads)
-    snapshot = folder.start(config, corpus)
     if config.one_hot:
         training, _ = split_reviews(config, corpus.train)
         print(tables.one_hot_sizes(config, len(training)))
@@ -126,12 +148,14 @@ def _train(config: Config, corpus: Corpus, folder: RunFolder) -> Result:
             if log_epoch is not None:
                 log_epoch(state)
 
-        result = train(config, corpus, resume=snapshot, on_step=on_step, on_epoch=on_epoch)
+        result = train(
+            config, corpus, resume=snapshot, team=team, on_step=on_step, on_epoch=on_epoch
+        )
     folder.finish(result, corpus)
     show(tables.layers(layer_table(result.model, config)))
     parts = {"validation": result.validation} if config.validation_fraction else {}
     show(tables.scores({**parts, "test": result.test}))
-    return result
+    print(f"\nBest epoch {result.best.epoch} of {len(result.history)}; run folder {folder.path}")
 
 
 def _interrupted(folder: RunFolder) -> str:
@@ -140,4 +164,14 @@ def _interrupted(folder: RunFolder) -> str:
     return (
         f"interrupted; the last complete epoch is in {folder.last}: `fastrnn-imdb evaluate "
         f"{folder.last}` scores it, `fastrnn-imdb train --resume --run-dir {folder.path}` goes on"
+    )
+
+
+def _left_alone(folder: RunFolder | None) -> str:
+    text = f"process {os.environ['RANK']}: another process of this training ended, so it must end"
+    if folder is None or not folder.last.exists():
+        return f"{text}; no epoch was complete"
+    return (
+        f"{text}; the last complete epoch is in {folder.last}, and the same call with --resume "
+        f"--run-dir {folder.path} goes on"
     )

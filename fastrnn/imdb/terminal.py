@@ -16,7 +16,8 @@ WIDTH = 160  # where stdout is no terminal, which has none
 
 EXIT_CODES = (
     "Exit codes: 0 done; 2 a mistake in the call or in the data, and stderr says which; "
-    "1 nobody read the results to their end; 130 interrupted."
+    "1 nobody read the results to their end; 3 another process of a training under torchrun was "
+    "lost; 130 interrupted."
 )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from fastrnn.imdb.batches import Examples, Segmented, make_examples, split_batches
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.distributed import ALONE, Team
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
 from fastrnn.imdb.model import SentimentModel, initialise
@@ -49,6 +50,7 @@ def train(
     corpus: Corpus,
     *,
     resume: Snapshot | None = None,
+    team: Team = ALONE,
     on_step: Callable[[Tensor], None] = lambda loss: None,
     on_epoch: Callable[[State], None] = lambda state: None,
 ) -> Result:
@@ -59,6 +61,7 @@ def train(
         corpus: the reviews.
         resume: what was kept of a state with the same settings and reviews, to go on from there:
             the end is the same, to the bit, as if nothing had come between. Default: None.
+        team: the processes that train together; all must call this alike. Default: this one alone.
         on_step: called after each step with its loss, a detached scalar.
         on_epoch: called before the first epoch and after each; may save the state.
 
@@ -84,9 +87,10 @@ def train(
     )
     if resume is not None:
         state.restore(resume)
+    trained = team.wrap(model)
     on_epoch(state)
     while not state.is_over:
-        _run_epoch(state, prepared, on_step)
+        _run_epoch(state, trained, prepared, team, on_step)
         on_epoch(state)
     model.load_state_dict(state.best_weights)
     return Result(
@@ -94,8 +98,8 @@ def train(
         model,
         state.history,
         state.best,
-        validation=_evaluate(model, prepared.validation, config),
-        test=evaluate(model, make_examples(config, corpus.test, device, table), config),
+        validation=_evaluate(model, prepared.validation, config, team),
+        test=evaluate(model, make_examples(config, corpus.test, device, table), config, team),
     )
 
 
@@ -107,12 +111,19 @@ def _new_model(config: Config, ngrams: int) -> SentimentModel:
     return model
 
 
-def _run_epoch(state: State, prepared: Prepared, on_step: Callable[[Tensor], None]) -> None:
+def _run_epoch(
+    state: State,
+    trained: nn.Module,
+    prepared: Prepared,
+    team: Team,
+    on_step: Callable[[Tensor], None],
+) -> None:
     started = time.perf_counter()
     number = len(state.history) + 1
+    team.reseed(state.config.seed, number)
     batches = split_batches(state.config, prepared.training, state.order)
-    train_loss = _train_epoch(state, prepared.training, batches, on_step)
-    scores = _evaluate(state.model, prepared.validation, state.config)
+    train_loss = _train_epoch(state, trained, prepared.training, batches, team, on_step)
+    scores = _evaluate(state.model, prepared.validation, state.config, team)
     seconds = time.perf_counter() - started
     finite = math.isfinite(train_loss) and (
         prepared.validation is None or math.isfinite(scores.loss)
@@ -127,18 +138,23 @@ def _run_epoch(state: State, prepared: Prepared, on_step: Callable[[Tensor], Non
 
 def _train_epoch(
     state: State,
+    trained: nn.Module,
     examples: Examples | Segmented,
     batches: Sequence[Tensor],
+    team: Team,
     on_step: Callable[[Tensor], None],
 ) -> float:
-    """Makes one step for each of `batches`; returns the mean loss."""
-    model, optimizer, config = state.model, state.optimizer, state.config
-    mean_loss, parameters = LOSSES[config.loss].mean, list(model.parameters())
-    model.train()
+    """Makes one step of `trained`, the state's model, for each batch; returns the mean loss."""
+    optimizer, config = state.optimizer, state.config
+    mean_loss, parameters = LOSSES[config.loss].mean, list(trained.parameters())
+    trained.train()
     losses = []
     for indices in batches:
-        batch, labels = examples.take(indices)
-        loss = mean_loss(model(batch), labels)
+        own, share = team.part(indices)
+        batch, labels = examples.take(own)
+        loss = mean_loss(trained(batch), labels)
+        if team.size > 1:
+            loss = loss * share
         for parameter in parameters:  # a quarter of the time of optimizer.zero_grad()
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -150,30 +166,36 @@ def _train_epoch(
         losses.append(loss.detach())
         on_step(losses[-1])
     sizes = torch.tensor([len(indices) for indices in batches], device=loss.device)
-    return ((torch.stack(losses) * sizes).sum() / sizes.sum()).item()
+    total = team.total(torch.stack(losses)) / team.size
+    return ((total * sizes).sum() / sizes.sum()).item()
 
 
 @torch.no_grad()
-def outputs_of(model: SentimentModel, examples: Examples | Segmented, config: Config) -> Tensor:
+def outputs_of(
+    model: SentimentModel, examples: Examples | Segmented, config: Config, team: Team = ALONE
+) -> Tensor:
     """Returns what `model` gives for `examples`, in their order: (N,) or (N, 2), as for the loss.
 
-    It reads them without dropout, in batches of the training's size.
+    It reads them without dropout, in batches of the training's size; each process of the team some.
     """
     model.eval()
     batches = split_batches(config, examples)
-    outputs = torch.cat([model(examples.take(indices)[0]) for indices in batches])
-    ordered = torch.empty_like(outputs)
-    ordered[torch.cat(list(batches)).to(outputs.device)] = outputs
-    return ordered
+    labels, each = examples.labels, LOSSES[config.loss].outputs
+    outputs = labels.new_zeros(len(labels) if each == 1 else (len(labels), each))
+    for indices in team.share_of(batches):
+        outputs[indices.to(outputs.device)] = model(examples.take(indices)[0])
+    return team.total(outputs)
 
 
 @torch.no_grad()
-def evaluate(model: SentimentModel, examples: Examples | Segmented, config: Config) -> Scores:
+def evaluate(
+    model: SentimentModel, examples: Examples | Segmented, config: Config, team: Team = ALONE
+) -> Scores:
     """Scores `model` on `examples`, as `outputs_of` reads them."""
     # Imported here: it takes as long as torch, and a model that only reads does not need it.
     from sklearn.metrics import accuracy_score, f1_score
 
-    outputs, labels = outputs_of(model, examples, config), examples.labels
+    outputs, labels = outputs_of(model, examples, config, team), examples.labels
     loss = LOSSES[config.loss]
     truth, guess = labels.cpu() > 0.5, loss.probability(outputs).cpu() > 0.5
     return Scores(
@@ -184,11 +206,11 @@ def evaluate(model: SentimentModel, examples: Examples | Segmented, config: Conf
 
 
 def _evaluate(
-    model: SentimentModel, examples: Examples | Segmented | None, config: Config
+    model: SentimentModel, examples: Examples | Segmented | None, config: Config, team: Team
 ) -> Scores:
     if examples is None:
         return Scores(math.nan, math.nan, math.nan)
-    return evaluate(model, examples, config)
+    return evaluate(model, examples, config, team)
 
 
 def find_device(name: str) -> torch.device:
