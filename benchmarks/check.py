@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -21,6 +21,23 @@ TOLERANCES = {
     # over a sequence, gradients of biases that an engine sums in bfloat16 by 6e-2.
     "bfloat16": 1e-1,
 }
+
+
+def agree(results: Iterable[Tensor], wanted: Iterable[Tensor], what: str) -> None:
+    """Compares float32 results with the same ones computed another way, in their order.
+
+    Args:
+        results: to be checked.
+        wanted: what they are to equal.
+        what: each of them, for the message.
+
+    Raises:
+        ValueError: one differs by more than TOLERANCES allows; such work is not timed.
+    """
+    for result, right in zip(results, wanted, strict=True):
+        error = (result - right).abs().max() / right.abs().max()
+        if not error <= TOLERANCES["float32"]:
+            raise ValueError(f"{what} is off by {error:.1e} of the largest element")
 
 
 def expected(problem: Problem) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from torch import Tensor
 import fastrnn
 from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, Shape
+from benchmarks.check import agree
 from benchmarks.readme import FEATURES, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
@@ -36,7 +37,6 @@ OPTIONS: dict[str, dict[str, float]] = {
     "input": {"input_dropout": 0.2},
     "both": {"recurrent_dropout": 0.2, "input_dropout": 0.2},
 }
-TOLERANCE = 1e-4  # of the largest element: two orders of summation
 
 Way = Callable[[], tuple[Tensor, ...]]
 
@@ -80,10 +80,7 @@ def check(variants: Mapping[str, Way]) -> None:
     torch.manual_seed(0)
     wanted = variants["loop"]()
     torch.manual_seed(0)
-    for actual, expected in zip(variants["both"](), wanted, strict=True):
-        error = (actual - expected).abs().max() / expected.abs().max()
-        if not error <= TOLERANCE:
-            raise ValueError(f"a gradient is off by {error:.1e} of the largest element")
+    agree(variants["both"](), wanted, "a gradient")
 
 
 def measure(cell: str, shape: Shape, threads: int, budget_s: float) -> dict[str, Any]:

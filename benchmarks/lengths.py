@@ -25,13 +25,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import fastrnn
 from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, Shape
+from benchmarks.check import agree
 from benchmarks.readme import README, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
 
 SHAPE = Shape(200, 64, 64, 64)
 FRACTIONS = (0.8, 1.0)
-TOLERANCE = 1e-4  # of the largest element: four orders of summation
 
 Way = Callable[[], tuple[Tensor, ...]]
 
@@ -78,10 +78,7 @@ def check(variants: Mapping[str, Way]) -> None:
     """
     wanted = variants["torch packed"]()
     for name, way in variants.items():
-        for actual, expected in zip(way(), wanted, strict=True):
-            error = (actual - expected).abs().max() / expected.abs().max()
-            if not error <= TOLERANCE:
-                raise ValueError(f"{name}: a gradient is off by {error:.1e} of the largest element")
+        agree(way(), wanted, f"{name}: a gradient")
 
 
 def measure(cell: str, shape: Shape, longest: float, budget_s: float) -> dict[str, Any]:

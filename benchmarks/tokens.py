@@ -22,11 +22,11 @@ from torch.nn.functional import embedding, one_hot
 
 import fastrnn
 from benchmarks.cases import CELLS, PASSES, Shape
+from benchmarks.check import agree
 from benchmarks.readme import FEATURES, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
 
-TOLERANCE = 1e-4  # of the largest element: orders of summation
 RESULTS = Path(__file__).parent / "results" / "tokens.json"
 
 Way = Callable[[], tuple[Tensor, ...]]
@@ -104,10 +104,7 @@ def check(variants: Mapping[str, Way]) -> None:
     """
     wanted = variants["torch"]()
     for name, way in variants.items():
-        for actual, expected in zip(way(), wanted, strict=True):
-            error = (actual - expected).abs().max() / expected.abs().max()
-            if not error <= TOLERANCE:
-                raise ValueError(f"{name}: a result is off by {error:.1e} of the largest element")
+        agree(way(), wanted, f"{name}: a result")
 
 
 def measure(cell: str, case: Case, step: str, budget_s: float) -> dict[str, Any]:
