@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastrnn.imdb import tables
+from fastrnn.imdb import presets, tables
 from fastrnn.imdb.boards import tensorboard_log
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
@@ -22,7 +22,7 @@ from fastrnn.imdb.extras import require
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.options import config_options
 from fastrnn.imdb.preparation import split_reviews
-from fastrnn.imdb.presets import GOALS, PRESETS, configure
+from fastrnn.imdb.presets import configure
 from fastrnn.imdb.progress import training_progress
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import RunFolder
@@ -30,9 +30,7 @@ from fastrnn.imdb.state import Snapshot, State
 from fastrnn.imdb.terminal import announce, epilog, show, use_threads
 from fastrnn.imdb.training import find_device, train
 
-ABOUT = {name: each.about for name, each in PRESETS.items()}
-ABOUT |= {name: each.about for name, each in GOALS.items()}
-PRESET_HELP = "\n\n".join(f"{name}: {about}" for name, about in ABOUT.items())
+PRESET_HELP = "\n\n".join(f"{name}: {preset.about}" for name, preset in presets.ALL.items())
 TRAIN_EPILOG = "\n\n".join(
     [
         f"Presets:\n\n{PRESET_HELP}",

@@ -10,27 +10,15 @@ from fastrnn.imdb.errors import DataError
 
 
 @dataclass(frozen=True)
-class Goal:
-    """Settings that no text has.
-
-    Attributes:
-        about: one line for people.
-        config: the settings.
-    """
-
-    about: str
-    config: Config
-
-
-@dataclass(frozen=True)
 class Preset:
-    """A model of the texts, and what they report of it.
+    """Named settings, and what a text reports of them where it has them.
 
     Attributes:
         about: one line for people.
         config: the settings.
-        reported_validation: validation accuracy in the text, a fraction, or None as below.
-        reported_test: test accuracy in the text, a fraction, or None where it gives none.
+        reported_validation: validation accuracy in the text, a fraction, or None where it gives
+            none.
+        reported_test: the same of the test accuracy.
     """
 
     about: str
@@ -94,6 +82,7 @@ PRESETS = {
         reported_test=0.8072,
     ),
 }
+"""The models of the texts."""
 
 
 # Two epochs on all training reviews with a rate that falls to nothing: there is no epoch to choose,
@@ -121,17 +110,17 @@ _ACCURATE = Config(
 )
 
 GOALS = {
-    "best-cpu": Goal(
+    "best-cpu": Preset(
         "the most accurate within minutes: scores of n-grams, from counts and a linear classifier, "
         "beside a small bidirectional LSTM; the scores carry most of it (--features none shows)",
         replace(_ACCURATE, features="nbsvm", feature_dropout=0.2),
     ),
-    "best-lstm": Goal(
+    "best-lstm": Preset(
         "the most accurate that learns all from end to end: a small bidirectional LSTM over "
         "embeddings of words and n-grams",
         replace(_ACCURATE, features="learned", feature_dropout=0.5),
     ),
-    "quick": Goal(
+    "quick": Preset(
         "80 % in the least time: one epoch of an LSTM of 8 units, pooled over time",
         Config(
             num_words=10_000,
@@ -147,12 +136,15 @@ GOALS = {
 }
 """Settings for a goal, each the best that was found for it."""
 
+ALL = PRESETS | GOALS
+"""Every preset by its name."""
+
 
 def configure(preset: str | None = None, **given: Any) -> Config:
     """Returns the settings of `preset`, overridden by those `given`.
 
     Args:
-        preset: a name in `PRESETS` or `GOALS`, or None for the defaults of `Config`.
+        preset: a name in `ALL`, or None for the defaults of `Config`.
         **given: fields of `Config`; None counts as not given. An embedding size turns one-hot off.
 
     Raises:
@@ -167,11 +159,6 @@ def configure(preset: str | None = None, **given: Any) -> Config:
         raise DataError("--one-hot and --embedding-size exclude each other: give one of them")
     if preset is None:
         return Config(**given)
-    return replace(_find(preset).config, preset=preset, **given)
-
-
-def _find(name: str) -> Preset | Goal:
-    every: dict[str, Preset | Goal] = {**PRESETS, **GOALS}
-    if name not in every:
-        raise DataError(f"there is no preset {name!r}; there are {', '.join(every)}")
-    return every[name]
+    if preset not in ALL:
+        raise DataError(f"there is no preset {preset!r}; there are {', '.join(ALL)}")
+    return replace(ALL[preset].config, preset=preset, **given)
