@@ -7,19 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from imdb_training import quick, small_corpus
+from imdb_training import losses_of, quick, small_corpus
 
 from fastrnn.imdb.batches import Batch, make_examples
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.training import evaluate, find_device, train
-
-
-def losses_of(config, corpus=None):
-    losses = []
-    result = train(
-        config, corpus or small_corpus(), on_step=lambda loss: losses.append(loss.item())
-    )
-    return np.array(losses), result
 
 
 @pytest.mark.parametrize(

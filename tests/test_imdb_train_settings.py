@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from imdb_training import quick, small_corpus
+from imdb_training import losses_of, quick, small_corpus
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,14 +23,6 @@ from fastrnn.imdb.training import evaluate, train
 
 CPU = torch.device("cpu")
 LABELS = torch.tensor([1.0, 0.0, 1.0, 0.0])
-
-
-def losses_of(config, corpus=None):
-    losses = []
-    result = train(
-        config, corpus or small_corpus(), on_step=lambda loss: losses.append(loss.item())
-    )
-    return np.array(losses), result
 
 
 @pytest.mark.parametrize(
