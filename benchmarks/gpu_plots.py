@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.gpu_cases import PASSES
 from benchmarks.plots import finish
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 
 AXES = {
     "hidden size": "H", "packed": "H", "layers and directions": "H", "float64": "H", "batch": "B",
@@ -27,8 +27,7 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> list[Path]:
         if not here:
             continue
         path = folder / f"ratio-{why.replace(' ', '-')}.svg"
-        with replacing(path) as file:
-            file.write(plot(here, axis, f"torch.nn / fastrnn: {why}").encode())
+        write_file(path, plot(here, axis, f"torch.nn / fastrnn: {why}").encode())
         found.append(path)
     return found
 

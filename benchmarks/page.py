@@ -23,7 +23,7 @@ from benchmarks.report import (
     ratio_text,
     share,
 )
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 NOTHING = "-"
@@ -43,8 +43,7 @@ def write(folder: Path, results: Mapping[str, Any]) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode())
+    write_file(path, text.encode())
 
 
 def html(results: Mapping[str, Any], drawn: Mapping[str, str]) -> str:

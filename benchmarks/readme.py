@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 
 README = Path(__file__).parents[1] / "README.md"
 FEATURES = Path(__file__).with_name("README.md")
@@ -34,5 +34,4 @@ def put(path: Path, table: str, text: str) -> None:
         ValueError: the page does not hold the marks of the table; it is left as it is.
     """
     before, _, after = split(path.read_text(), table)
-    with replacing(path) as file:
-        file.write((before + text + after).encode())
+    write_file(path, (before + text + after).encode())

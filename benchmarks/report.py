@@ -17,7 +17,7 @@ import fastrnn
 from benchmarks.cases import Case
 from benchmarks.engines import FASTRNN, TORCH
 from benchmarks.timing import Spread, ratios
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.machine import cpu_model
 
 Row = dict[str, Any]
@@ -96,8 +96,7 @@ def commit() -> str | None:
 
 def save(path: Path, results: Mapping[str, Any]) -> None:
     """Writes results, whole or not at all."""
-    with replacing(path) as file:
-        file.write((json.dumps(results, indent=1) + "\n").encode())
+    write_file(path, (json.dumps(results, indent=1) + "\n").encode())
 
 
 def ratio_text(ratio: Mapping[str, float]) -> str:

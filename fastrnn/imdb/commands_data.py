@@ -10,7 +10,7 @@ import typer
 from fastrnn.imdb import plots, tables
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.corpus import load_corpus
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.options import JsonOption, option_text
 from fastrnn.imdb.survey import survey
 from fastrnn.imdb.terminal import announce, epilog, show, show_json, warn_of_made_up
@@ -38,8 +38,7 @@ def data_command(
     corpus = load_corpus(data)
     found = survey(corpus, maxlen)
     if picture is not None:
-        with replacing(picture) as file:
-            file.write(plots.review_lengths(corpus))
+        write_file(picture, plots.review_lengths(corpus))
     if as_json:
         warn_of_made_up(corpus)
         show_json(found.to_dict())

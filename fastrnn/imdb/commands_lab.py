@@ -21,7 +21,7 @@ from fastrnn.imdb.commands_compare import (
 )
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.labs import LABS, base, find_lab
 from fastrnn.imdb.labs.base import Lab, Part
 from fastrnn.imdb.tables import Grid
@@ -80,11 +80,9 @@ def _tell(lab: Lab, part: Part, folder: Path, name: str) -> None:
     """Prints a part and writes it down."""
     answer = lab.conclude(part)
     plot = folder / f"{name}.png"
-    with replacing(plot) as file:
-        file.write(base.plot(part))
-    with replacing(folder / f"{name}.json") as file:
-        figures = {"question": lab.question, "answer": answer, **base.to_dict(part)}
-        file.write((json.dumps(figures, indent=1) + "\n").encode())
+    write_file(plot, base.plot(part))
+    figures = {"question": lab.question, "answer": answer, **base.to_dict(part)}
+    write_file(folder / f"{name}.json", (json.dumps(figures, indent=1) + "\n").encode())
     print(f"\nOn {part.title}:")
     show(tables.grid(base.table(part)))
     print(answer)

@@ -14,7 +14,7 @@ from fastrnn.imdb.checkpoint import load_model
 from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.encoder import Encoder
 from fastrnn.imdb.extras import require
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.inputs import Given, chunks, given_lines, given_text
 from fastrnn.imdb.options import JsonOption, option_text
 from fastrnn.imdb.reader import Explanation, Prediction, Reader
@@ -130,8 +130,7 @@ def explain_command(
     reader = _reader(checkpoint, device, threads)
     explanation = reader.explain(given_text(text))
     if picture is not None:
-        with replacing(picture) as file:
-            file.write(explained.picture(explanation))
+        write_file(picture, explained.picture(explanation))
     if as_json:
         show_json(explanation.to_dict())
     else:

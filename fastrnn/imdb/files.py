@@ -39,6 +39,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Makes a file of ``content``, or replaces the one that is there, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 def sync_folder(path: Path) -> None:
     """Waits until the names of the files in a folder are on disk, where a system can tell."""
     if os.name == "posix":

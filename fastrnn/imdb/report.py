@@ -12,7 +12,7 @@ import jinja2
 from fastrnn.imdb import compare, curves, tables
 from fastrnn.imdb.compare import Row
 from fastrnn.imdb.curves import Curve, Line
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.presets import PRESETS
 from fastrnn.imdb.sweep import Record
 from fastrnn.imdb.tables import Grid
@@ -44,15 +44,10 @@ def write_report(folder: Path, rows: Sequence[Row]) -> Path:
     """
     plots = {preset: plot([row for row in rows if row.preset == preset]) for preset in _of(rows)}
     for preset, content in plots.items():
-        _write(folder / f"losses-{preset}.png", content)
+        write_file(folder / f"losses-{preset}.png", content)
     page = folder / "report.html"
-    _write(page, html(rows, plots).encode())
+    write_file(page, html(rows, plots).encode())
     return page
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as file:
-        file.write(content)
 
 
 def _of(rows: Sequence[Row]) -> list[str]:

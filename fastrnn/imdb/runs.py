@@ -18,7 +18,7 @@ from fastrnn.imdb import plots
 from fastrnn.imdb.checkpoint import load_checkpoint, save_checkpoint, save_model
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.files import remove_leftovers, replacing
+from fastrnn.imdb.files import remove_leftovers, write_file
 from fastrnn.imdb.model import layer_table
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.state import Epoch, Snapshot, State
@@ -109,8 +109,7 @@ class RunFolder:
         self._write("loss.png", plots.losses(result.history, result.best.epoch))
 
     def _write(self, name: str, content: bytes) -> None:
-        with replacing(self.path / name) as file:
-            file.write(content)
+        write_file(self.path / name, content)
 
     def _write_json(self, name: str, value: Any) -> None:
         self._write(name, (json.dumps(value, indent=2) + "\n").encode())

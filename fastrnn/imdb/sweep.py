@@ -20,7 +20,7 @@ import torch
 
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.files import replacing
+from fastrnn.imdb.files import write_file
 from fastrnn.imdb.machine import machine_text
 from fastrnn.imdb.model import LayerRow, layer_table
 from fastrnn.imdb.reviews import Corpus
@@ -137,8 +137,8 @@ def run_trials(
         on_record(trial, record)
 
     def keep(trial: Trial, record: Record) -> None:
-        with replacing(folder / f"{trial.name}.json") as file:
-            file.write((json.dumps(record.to_dict(), indent=1) + "\n").encode())
+        content = json.dumps(record.to_dict(), indent=1) + "\n"
+        write_file(folder / f"{trial.name}.json", content.encode())
         done(trial, record)
 
     waiting = []
