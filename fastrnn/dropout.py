@@ -67,7 +67,8 @@ class Masking(nn.RNNBase):
 
 def is_on(module: nn.Module) -> bool:
     """Whether a call of the module multiplies by masks."""
-    return masks_states(module) or masks_input(module)
+    # The training comes first: this is asked in every call.
+    return module.training and (masks_states(module) or masks_input(module))
 
 
 def masks_input(module: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import nn
@@ -84,12 +83,14 @@ class _Recurrent(StandIn, Masking):
             >>> GRU(10, 20)(torch.tensor([[3, 499], [0, 3]]), embedding=words.weight)[0].shape
             torch.Size([2, 2, 20])
         """
-        others: dict[str, Any] = {"layer": self._layer, "stock": self._stock.forward}
-        run: Callable[..., Any] = recurrent.forward
-        if embedding is not None or tokens.has_ids(input):
-            run = tokens.forward
-            others["embedding"] = embedding
-        return run(self, input, hx, lengths, padding, output, **others)
+        layer, stock = self._layer, self._stock.forward
+        if embedding is None and not tokens.has_ids(input):
+            return recurrent.forward(
+                self, input, hx, lengths, padding, output, layer=layer, stock=stock
+            )
+        return tokens.forward(
+            self, input, hx, lengths, padding, output, embedding, layer=layer, stock=stock
+        )
 
 
 class RNN(_Recurrent):

@@ -92,7 +92,7 @@ def _layer(*args: Any) -> Any:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Layer.apply(*args)  # type: ignore[no-untyped-call]
     code = reference.MODES.index(mode)
-    rounds = not ids and _may_round(weight_hh, input)
+    rounds = _may_round(weight_hh, input)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
         *tensors[:7], code, reverse, False, rounds, batch_sizes, *tensors[7:]
     )
@@ -163,7 +163,7 @@ def inference(
         num_layers,
         bidirectional,
         batch_first,
-        not are_ids(input) and _may_round(weights[1], input, batch_first),
+        _may_round(weights[1], input, batch_first),
         batch_sizes,
         wants_output,
         embedding,
@@ -232,7 +232,7 @@ def _may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> b
     if weight_hh.numel() <= _FEW_WEIGHTS:
         return False
     shape = input.shape  # slicing it would cost more than all the rest
-    if len(shape) == 2:  # packed: more than one row
+    if len(shape) != 3:  # packed, of more than one row; or ids
         return False
     steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
     return batch == 1 and steps > 1 and input.is_cpu and rounds_products()

@@ -24,9 +24,9 @@ from fastrnn.embedding import are_ids, can_be_read, check_range
 
 def has_ids(input: Any) -> bool:
     """Whether an input of a module is of token ids, packed ones too."""
-    if isinstance(input, PackedSequence):
-        return are_ids(input.data) and input.data.dim() == 1
-    return are_ids(input)
+    if isinstance(input, Tensor):
+        return are_ids(input)
+    return isinstance(input, PackedSequence) and are_ids(input.data) and input.data.dim() == 1
 
 
 def forward(
@@ -36,8 +36,8 @@ def forward(
     lengths: Any = None,
     padding: str = "right",
     output: bool = True,
+    embedding: Any = None,
     *,
-    embedding: Any,
     layer: Layer,
     stock: Callable[..., Any],
 ) -> tuple[Any, Any]:
