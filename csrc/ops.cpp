@@ -151,9 +151,8 @@ STABLE_TORCH_LIBRARY(fastrnn, m) {
   m.def(
       "_inference(Tensor input, Tensor[] states, Tensor[] weights, int mode, int num_layers, "
       "bool bidirectional, bool batch_first, bool bfloat16_weights=False, "
-      "Tensor? batch_sizes=None, bool wants_output=True, Tensor? embedding=None) -> (Tensor "
-      "output, "
-      "Tensor h_n, Tensor c_n)");
+      "Tensor? batch_sizes=None, bool wants_output=True, Tensor? embedding=None) "
+      "-> (Tensor output, Tensor h_n, Tensor c_n)");
   m.def(kForwardSchema);
   m.def(kBackwardSchema);
 }

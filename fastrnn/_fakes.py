@@ -19,6 +19,7 @@ def register() -> None:
     torch.library.register_fake("fastrnn::_layer_forward", _fake_forward)
     torch.library.register_fake("fastrnn::_layer_backward", _fake_backward)
     torch.library.register_fake("fastrnn::_inference", _fake_inference)
+    torch.library.register_fake("fastrnn::_draw_mask", _fake_mask)
 
 
 def _fake_forward(
@@ -106,3 +107,7 @@ def _fake_inference(
         output.new_empty(finals),
         output.new_empty(finals if reference.MODES[mode] == "LSTM" else (0,)),
     )
+
+
+def _fake_mask(batch: int, features: int, p: float, dtype: torch.dtype) -> Tensor:
+    return torch.empty(batch, features, dtype=dtype)

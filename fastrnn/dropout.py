@@ -8,14 +8,16 @@ rows. Yarin Gal and Zoubin Ghahramani, arXiv:1512.05287; Keras calls them `dropo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn import _extension
 from fastrnn import lengths as ragged
+from fastrnn.embedding import COMPUTED_DTYPES
+from fastrnn.transforms import can_be_read
 
 
 class Masking(nn.RNNBase):
@@ -111,14 +113,14 @@ def apply(
         return input, None
     order = None if packed is None else _order(packed)
     if module.input_dropout != 0:
-        mask = _draw(input, (hx.size(0), input.size(-1)), module.input_dropout)
+        mask = _draw(input, hx.size(0), input.size(-1), module.input_dropout)
         if order is not None:
             steps = order.batch_sizes.size(0)
             mask = ragged.pack(mask.expand(steps, -1, -1), order, "right")
         input = input * mask
     if module.recurrent_dropout == 0:
         return input, None
-    mask = _draw(hx, hx.shape, module.recurrent_dropout)
+    mask = _draw(hx, hx.size(0), hx.size(1), module.recurrent_dropout)
     return input, mask if order is None else mask.index_select(0, order.sorted_indices)
 
 
@@ -131,6 +133,9 @@ def _order(packed: ragged.Order | PackedSequence) -> ragged.Order:
     return ragged.Order(indices, indices, batch_sizes)
 
 
-def _draw(like: Tensor, shape: Sequence[int], p: float) -> Tensor:
-    # What torch.dropout makes of ones, with half of its ops.
-    return like.new_empty(shape).bernoulli_(1 - p).div_(1 - p)
+def _draw(like: Tensor, batch: int, features: int, p: float) -> Tensor:
+    """A mask `(batch, features)` for `like`: what torch.dropout makes of ones."""
+    if _extension.loaded and like.is_cpu and like.dtype in COMPUTED_DTYPES and can_be_read():
+        drawn: Tensor = torch.ops.fastrnn._draw_mask.default(batch, features, p, like.dtype)
+        return drawn
+    return like.new_empty(batch, features).bernoulli_(1 - p).div_(1 - p)

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastrnn import _extension, exported
-from fastrnn.transforms import is_transformed
+from fastrnn.transforms import can_be_read, is_transformed
 
 ID_DTYPES = (torch.int32, torch.int64)
 """What holds token ids."""
 
-_KERNEL_DTYPES = (torch.float32, torch.float64)
+COMPUTED_DTYPES = (torch.float32, torch.float64)
+"""What the kernels compute in."""
 
 
 def are_ids(input: Any) -> bool:
@@ -49,12 +50,6 @@ def check_range(ids: Tensor, vocabulary: int, valid: Tensor | None = None) -> No
         f"ids must be from 0 to {vocabulary - 1}, one for each of the {vocabulary} tokens, "
         f"got {int(ids[place])} at position {place}"
     )
-
-
-def can_be_read() -> bool:
-    """Whether values are at hand: not while a program is traced or transformed."""
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return not (torch.compiler.is_compiling() or is_transformed() or tracing)
 
 
 def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -95,7 +90,7 @@ def embed(ids: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
             check_range(ids, embedding.shape[0])
         rows = functional.embedding(ids, embedding)
         return rows if mask is None else rows * mask.detach()
-    if embedding.dtype not in _KERNEL_DTYPES:
+    if embedding.dtype not in COMPUTED_DTYPES:
         factors = None if mask is None else mask.float()
         return embed(ids, embedding.float(), factors).to(embedding.dtype)
     run: Any = torch.ops.fastrnn.embed.default if exported.is_tracing() else _Embed.apply

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from fastrnn import _extension, _fakes, devices, exported, reference
-from fastrnn.embedding import are_ids
+from fastrnn.embedding import COMPUTED_DTYPES, are_ids
 from fastrnn.embedding import embed as embed
 from fastrnn.transforms import is_transformed as is_transformed
 
 HALVES = (torch.bfloat16, torch.float16)
 """What the kernels store as itself and compute in float32."""
 
-KERNEL_DTYPES = (torch.float32, torch.float64, *HALVES)
+KERNEL_DTYPES = (*COMPUTED_DTYPES, *HALVES)
 """What the kernels run."""
 
 # Hidden weights of no more elements are never rounded: csrc/cpu/plan.cpp.

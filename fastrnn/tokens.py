@@ -19,7 +19,8 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn import dispatch, dropout, onnx, ops, recurrent, reference
 from fastrnn import lengths as ragged
 from fastrnn.dispatch import Layer
-from fastrnn.embedding import are_ids, can_be_read, check_range
+from fastrnn.embedding import are_ids, check_range
+from fastrnn.transforms import can_be_read
 
 
 def has_ids(input: Any) -> bool:

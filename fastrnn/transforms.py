@@ -12,3 +12,9 @@ _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda
 def is_transformed() -> bool:
     """Whether a transform of `torch.func`, or forward-mode differentiation, is active."""
     return _functorch_active() or forward_ad._current_level >= 0
+
+
+def can_be_read() -> bool:
+    """Whether values are at hand: not while a program is traced or transformed."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return not (torch.compiler.is_compiling() or is_transformed() or tracing)

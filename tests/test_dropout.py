@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
-from fastrnn import _C, dropout, ops, reference
+from fastrnn import _C, _extension, dropout, ops, reference
 
 BOTH = {"input_dropout": 0.3, "recurrent_dropout": 0.4}
 
@@ -341,3 +341,24 @@ def test_plans_of_single_steps():
     sizes = {"element_bytes": 4, **_C.machine()}
     assert _C.plan(2, 1, 3, 4, 5, **sizes)["single_step"] == 1
     assert _C.plan(2, 1, 3, 4, 5, **sizes, masks=True)["single_step"] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_op_draws_the_mask_that_torch_draws(dtype, monkeypatch):
+    like = torch.zeros(3, 40, dtype=dtype, requires_grad=True)
+    masks = []
+    for loaded in (True, False):
+        monkeypatch.setattr(_extension, "loaded", loaded)
+        torch.manual_seed(3)
+        masks += [dropout._draw(like, 3, 40, 0.4), dropout._draw(like, 5, 0, 0.4)]
+    for one, three in zip(masks[:2], masks[2:], strict=True):
+        assert torch.equal(one, three)
+        assert one.dtype is dtype and not one.requires_grad
+    assert set(masks[0].flatten().tolist()) == {0.0, (torch.ones((), dtype=dtype) / 0.6).item()}
+    assert masks[1].shape == (5, 0)
+
+
+@pytest.mark.parametrize("arguments", [(2, 3, 1.0, torch.float32), (2, 3, 0.5, torch.bfloat16)])
+def test_the_op_refuses_what_is_no_mask(arguments):
+    with pytest.raises(RuntimeError, match=r"p must be in|must be float32 or float64"):
+        torch.ops.fastrnn._draw_mask.default(*arguments)
