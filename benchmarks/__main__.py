@@ -14,12 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import fastrnn
 from benchmarks import cores, gpu_check, page, readme, report, tables
 from benchmarks.cases import CELLS, DTYPES, QUICK_SHAPES, SHAPES, SUITES, Shape, all_cases, suite
 from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
+from benchmarks.options import add_threads, shape
 
 TABLE = "benchmarks"
 ROOT = Path(__file__).parents[1]
@@ -29,26 +28,6 @@ LIMITS = {"budget_s": 4, "min_iterations": 7}
 QUICK_LIMITS = {"budget_s": 0.5, "min_iterations": 3}
 INTERRUPTED = 130  # what a shell calls it
 QUICK_S = 95  # then the last case, the plots and the page
-
-
-def shape(text: str) -> Shape:
-    """Reads an argument; argparse shows the text of this error alone."""
-    try:
-        return Shape.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def thread_count(text: str) -> int:
-    """Reads a number of threads; "all" is what torch takes by itself."""
-    most = torch.get_num_threads()
-    if text == "all":
-        return most
-    if not text.isdigit() or not 1 <= int(text) <= most:
-        raise argparse.ArgumentTypeError(
-            f"must be 'all' or a number from 1 to {most}, got {text!r}"
-        )
-    return int(text)
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -65,9 +44,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--shapes", **several, type=shape, default=SHAPES, metavar="T,B,I,H", help="of suite shapes"
     )
     parser.add_argument("--dtypes", **several, choices=DTYPES, default=["float32", "bfloat16"])
-    parser.add_argument(
-        "--threads", **several, type=thread_count, default=["1", "all"], metavar="N", help="or all"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--engines", **several, choices=ENGINES, default=tuple(ENGINES), metavar="NAME",
         help=f"beside {TORCH} and {FASTRNN}, which always run; of {', '.join(ENGINES)}",
@@ -95,12 +72,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     first, _ = parser.parse_known_args(argv)
     if first.quick:
-        parser.set_defaults(
-            suites=["shapes"], shapes=QUICK_SHAPES, dtypes=["float32"], threads=["1"]
-        )
-    options = parser.parse_args(argv)
-    options.threads = sorted({thread_count(str(each)) for each in options.threads})
-    return options
+        parser.set_defaults(suites=["shapes"], shapes=QUICK_SHAPES, dtypes=["float32"], threads=[1])
+    return parser.parse_args(argv)
 
 
 def plan(options: argparse.Namespace, threads: int) -> list[dict[str, Any]]:

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 import fastrnn
-from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, Shape
 from benchmarks.check import agree
+from benchmarks.options import add_threads, shape
 from benchmarks.readme import FEATURES, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,B,I,H")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    add_threads(parser)
     parser.add_argument("--budget", type=float, default=15, help="seconds per row (default: 15)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
     parser.add_argument(

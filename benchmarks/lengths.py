@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
-from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, Shape
 from benchmarks.check import agree
+from benchmarks.options import shape
 from benchmarks.readme import README, put
 from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
 from benchmarks.timing import Spread, interleave, ratios

@@ -37,9 +37,9 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks.__main__ import shape
 from benchmarks.cases import CELLS, SHAPES, Shape
 from benchmarks.memory_step import ENGINES, Step
+from benchmarks.options import shape, thread_count
 from benchmarks.report import machine, save
 
 MALLOC = {
@@ -174,8 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,B,I,H")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    threads = range(1, (os.cpu_count() or 1) + 1)
-    parser.add_argument("--threads", type=int, choices=threads, default=1, metavar="N")
+    parser.add_argument("--threads", type=thread_count, default=1, metavar="N", help="or all")
     parser.add_argument("--repeats", type=int, default=3, help="processes per figure (default: 3)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
     options = parser.parse_args(argv)

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import torch
 from fake_engines import FAKES, TINY, fake_engine
 
 from benchmarks import __main__ as program
@@ -178,7 +179,7 @@ def test_wrong_number_of_threads_is_refused_by_the_command_line(text, capsys):
 
 
 def test_quick_gives_way_to_what_is_asked_for(monkeypatch):
-    monkeypatch.setattr(program.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     options = program.arguments(["--quick"])
     assert (options.threads, options.dtypes, options.suites) == ([1], ["float32"], ["shapes"])
     assert options.shapes == cases.QUICK_SHAPES
@@ -264,7 +265,7 @@ def test_an_interrupt_keeps_what_was_measured_and_starts_nothing_more(fakes, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(program.subprocess, "call", interrupted)
-    monkeypatch.setattr(program.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     given = ["--suites", "shapes", "--shapes", str(TINY), "--cells", "GRU", "--dtypes", "float32"]
     with pytest.raises(SystemExit, match="see the notes"):
         program.main([*given, "--out", str(fakes / "out")])
