@@ -3,9 +3,9 @@
 The job: 20,000 sequences of 100 random ids in batches of 64; embedding of 500 words in 16
 dimensions, one recurrent layer of 8 units, its last state to one logit, binary cross-entropy, Adam.
 An epoch is everything: shuffling, batches, forward, backward, optimizer. Engines: `torch.nn`;
-`fastrnn`, in the same loop; Keras 3 on JAX by its own `fit`, where it is installed (`pip install
-keras jax`); and the floor, the same loop on torch with a mean over time for a recurrent layer: what
-no recurrent layer can go below there.
+`fastrnn`, in the same loop, whose layer reads the ids; Keras 3 on JAX by its own `fit`, where it is
+installed (`pip install keras jax`); and the floor, the same loop on torch with a mean over time for
+a recurrent layer: what the loop and the embedding take by themselves.
 
 Each engine runs in processes of its own, bound to as many cores as it may use threads, one engine
 after the other in an order shuffled anew in each round. The first epoch is not timed (JAX compiles
@@ -35,7 +35,9 @@ from typing import Any
 import fastrnn
 from benchmarks.cases import CELLS
 from benchmarks.cores import limited_to
+from benchmarks.engines.keras_jax import KerasJax
 from benchmarks.imdb_loops import BATCH, ENGINES, Job, Result, encode
+from benchmarks.options import add_threads
 from benchmarks.report import machine_facts, save
 from benchmarks.timing import Spread
 
@@ -55,24 +57,13 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in ENGINES if name != "keras-jax" or have_keras)
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Variables that must be set before an engine is imported."""
-    eigen = "true" if threads > 1 else "false"
-    return os.environ | {
-        "KERAS_BACKEND": "jax",
-        "JAX_PLATFORMS": "cpu",
-        "OMP_NUM_THREADS": str(threads),
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}",
-    }
-
-
 def run_job(job: Job) -> dict[str, Result]:
     """Runs `benchmarks.imdb_loops` in a process of its own, on the cores it may use."""
     with limited_to(job.threads):
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.imdb_loops", encode(job)],
             cwd=ROOT,
-            env=environment(job.threads),
+            env=os.environ | KerasJax().environment(job.threads),
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -188,20 +179,11 @@ def count(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Does what the command line asks for."""
-    available = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(
         "python -m benchmarks.imdb_epoch", description="Time an epoch of the IMDB job by engine."
     )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
-    parser.add_argument(
-        "--threads",
-        nargs="+",
-        type=int,
-        choices=range(1, available + 1),
-        default=sorted({1, available}),
-        metavar="N",
-        help="numbers of threads (default: 1 and all)",
-    )
+    add_threads(parser)
     parser.add_argument("--rounds", type=int, choices=range(2, 100), default=5, metavar="N")
     parser.add_argument("--epochs", type=count, default=2, help="timed epochs per process")
     parser.add_argument("--sequences", type=count, default=20_000)

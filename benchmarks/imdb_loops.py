@@ -15,11 +15,11 @@ from typing import TypedDict
 
 import numpy as np
 
+from benchmarks.engines.keras_jax import LAYERS
 from benchmarks.timing import no_garbage_collection
 
 WORDS, LENGTH, BATCH, EMBEDDING, HIDDEN = 500, 100, 64, 16, 8
 ENGINES = ("torch", "fastrnn", "keras-jax", "floor")
-KERAS_NAMES = {"RNN": "SimpleRNN", "LSTM": "LSTM", "GRU": "GRU"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Clock:
 
 
 def data(sequences: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random ids (sequences, LENGTH), and the labels, which depend on them: 0 or 1."""
-    ids = np.random.default_rng(0).integers(0, WORDS, (sequences, LENGTH))
+    """Random ids (sequences, LENGTH), int32, and the labels, which depend on them: 0 or 1."""
+    ids = np.random.default_rng(0).integers(0, WORDS, (sequences, LENGTH), dtype="int32")
     return ids, (ids.mean(1) > (WORDS - 1) / 2).astype("float32")
 
 
@@ -69,7 +69,8 @@ def torch_epochs(job: Job, cell: str) -> Result:
     """Trains the model on torch, `job.epochs` epochs after one of warm-up.
 
     The loop is the same for every engine, and is the shortest a user of torch would write: indices
-    shuffled once per epoch, one index_select per batch, steps first, and Adam's fused form.
+    shuffled once per epoch, one index_select per batch, steps first, and Adam's fused form. Layers
+    of fastrnn read the ids; the others read their vectors.
     """
     import torch
     from torch import nn
@@ -87,10 +88,13 @@ def torch_epochs(job: Job, cell: str) -> Result:
         layers, head = [getattr(library, cell)(EMBEDDING, HIDDEN)], nn.Linear(HIDDEN, 1)
 
     def logits(batch: torch.Tensor) -> torch.Tensor:
-        vectors = embedding(batch.t())  # (T, B, EMBEDDING)
+        ids = batch.t()  # (T, B)
         if not layers:
-            return head(vectors.mean(0)).squeeze(1)
-        _, state = layers[0](vectors)
+            return head(embedding(ids).mean(0)).squeeze(1)
+        if job.engine == "fastrnn":
+            _, state = layers[0](ids, embedding=embedding.weight)
+        else:
+            _, state = layers[0](embedding(ids))
         h_n = state[0] if cell == "LSTM" else state
         return head(h_n[-1]).squeeze(1)
 
@@ -127,7 +131,7 @@ def keras_epochs(job: Job, cell: str) -> Result:
         [
             layers.Input((LENGTH,), dtype="int32"),
             layers.Embedding(WORDS, EMBEDDING),
-            getattr(layers, KERAS_NAMES[cell])(HIDDEN),
+            getattr(layers, LAYERS[cell])(HIDDEN),
             layers.Dense(1),
         ]
     )
@@ -139,7 +143,7 @@ def keras_epochs(job: Job, cell: str) -> Result:
         on_epoch_end=lambda epoch, logs: clock.mark(),
     )
     history = model.fit(
-        ids.astype("int32"),
+        ids,
         labels,
         batch_size=BATCH,
         epochs=1 + job.epochs,
