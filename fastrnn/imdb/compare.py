@@ -111,18 +111,18 @@ def make_rows(records: Iterable[Record]) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> Grid:
     """Returns the one table: a line for each preset and backend."""
-    seconds = {(row.preset, row.backend): row.seconds_per_epoch for row in rows}
-    return Grid(TITLES, [_line(row, seconds.get((row.preset, "torch"))) for row in rows])
+    torch = {row.preset: row for row in rows if row.backend == "torch"}
+    return Grid(TITLES, [_line(row, torch.get(row.preset)) for row in rows])
 
 
-def _line(row: Row, torch_seconds: float | None) -> tuple[str, ...]:
+def _line(row: Row, torch: Row | None) -> tuple[str, ...]:
     preset = PRESETS[row.preset]
     *layers, total = row.records[0].layers
     torch_recurrent = sum(layer.torch_parameters for layer in layers[1:-1])
     keras_recurrent = sum(layer.keras_parameters for layer in layers[1:-1])
     ratio = ""
-    if row.backend == "fastrnn" and torch_seconds is not None:
-        ratio = f"{torch_seconds / row.seconds_per_epoch:.1f}"
+    if row.backend == "fastrnn" and torch is not None:
+        ratio = f"{_times_as_long(torch, row):.1f}"
     return (
         row.preset,
         row.backend,
@@ -140,12 +140,25 @@ def _line(row: Row, torch_seconds: float | None) -> tuple[str, ...]:
     )
 
 
+def _times_as_long(row: Row, other: Row) -> float:
+    """How long the epochs of `row` take, by those of `other`.
+
+    Runs of the same seed follow one another, so their ratio knows little of a machine that slows
+    down in between.
+    """
+    return median(
+        record.seconds_per_epoch / theirs.seconds_per_epoch
+        for record, theirs in zip(row.records, other.records, strict=True)
+    )
+
+
 def notes(rows: Iterable[Row]) -> list[str]:
     """Returns what a reader must know of the columns, in sentences."""
     texts = [
         "Seconds per epoch: everything from shuffling the training reviews to scoring the "
         "validation reviews; the median over the epochs of a run without its first, which warms "
-        "up, then the median over seeds."
+        "up, then the median over seeds. torch / fastrnn: of runs of the same seed, then the "
+        "median; trainings at once take time from each other, one at once (--jobs 1) does not."
     ]
     if any(row.backend == "torch" and row.records[0].config.recurrent_dropout for row in rows):
         texts.append(
