@@ -46,10 +46,7 @@ ROWS = (
         "`float32`, `float64`, `bfloat16`, `float16`",
         "yes",
         "yes; halves err less",
-        (
-            "test_half.py::test_errs_no_more_than_torch",
-            "test_accuracy.py::test_float64",
-        ),
+        ("test_half.py::test_errs_no_more_than_torch", "test_accuracy.py::test_float64"),
     ),
     Row(
         "Autocast",
@@ -91,6 +88,22 @@ ROWS = (
         ("test_modules.py::test_dropout_draws_and_results_as_torch",),
     ),
     Row(
+        "Token ids for an input: one-hot, or with `embedding=weight`",
+        "no",
+        "yes, on kernels; no vectors are made",
+        (
+            "test_tokens.py::test_equal_to_torch",
+            "test_tokens.py::test_lengths",
+            "test_tokens_paths.py::test_ids_out_of_range",
+        ),
+    ),
+    Row(
+        "Dropout of states and of inputs, one mask for all steps, as Keras has it",
+        "no",
+        "`recurrent_dropout=`, `input_dropout=`, inside the kernels",
+        ("test_dropout.py::test_modules", "test_dropout.py::test_kernels_equal_the_reference"),
+    ),
+    Row(
         "A row's bits depend on neither its batch nor threads",
         "LSTM",
         "yes",
@@ -129,19 +142,13 @@ ROWS = (
         "Meta device, `to_empty`, `reset_parameters`",
         "yes",
         "yes",
-        (
-            "test_weights.py::test_made_without_values_first",
-            "test_weights.py::test_meta",
-        ),
+        ("test_weights.py::test_made_without_values_first", "test_weights.py::test_meta"),
     ),
     Row(
         "`deepcopy`, `pickle`, `torch.save`, pickles of old versions",
         "yes",
         "yes",
-        (
-            "test_module_features.py::test_old_pickles",
-            "test_weights.py::test_copies_after_use",
-        ),
+        ("test_module_features.py::test_old_pickles", "test_weights.py::test_copies_after_use"),
     ),
     # With the rest of PyTorch.
     Row(
@@ -168,10 +175,7 @@ ROWS = (
         "ONNX (`dynamo=True`), any length and batch",
         "for one length",
         "yes, one standard node a layer",
-        (
-            "test_onnx.py::test_any_length_and_batch",
-            "test_onnx.py::test_lengths",
-        ),
+        ("test_onnx.py::test_any_length_and_batch", "test_onnx.py::test_lengths"),
     ),
     Row(
         "DistributedDataParallel and `fully_shard`",
@@ -180,16 +184,14 @@ ROWS = (
         ("test_distributed.py::test_two_processes_equal_one",),
     ),
     Row(
-        "Forward and backward hooks",
+        "Forward and backward hooks, gradient checkpointing, `torch.func.functional_call`",
         "yes",
         "yes",
-        ("test_module_features.py::test_hooks",),
-    ),
-    Row(
-        "Gradient checkpointing",
-        "yes",
-        "yes",
-        ("test_module_features.py::test_gradient_checkpointing",),
+        (
+            "test_module_features.py::test_hooks",
+            "test_module_features.py::test_gradient_checkpointing",
+            "test_weights.py::test_functional_call_with_parametrizations_and_ties",
+        ),
     ),
     Row(
         "Hooks on saved tensors, `save_on_cpu`, anomaly mode, a graph used twice",
@@ -200,12 +202,6 @@ ROWS = (
             "test_autograd.py::test_anomaly_mode",
             "test_autograd.py::test_a_graph_is_used_twice",
         ),
-    ),
-    Row(
-        "`torch.func.functional_call`",
-        "yes",
-        "yes",
-        ("test_weights.py::test_functional_call_with_parametrizations_and_ties",),
     ),
     Row(
         "Second derivatives",
@@ -245,8 +241,6 @@ ROWS = (
             "test_inference.py::test_many_threads_of_python_at_once",
         ),
     ),
-    # Models made of `torch.nn`.
-    # Beside.
     # Cells.
     Row(
         "Cells under `torch.func.vmap` and `jvp`",
