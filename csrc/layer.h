@@ -109,7 +109,8 @@ struct LayerForward {
   // The input product is taken for so many steps at once, before their recurrence; 0: step by step,
   // with the hidden product.
   int64_t projected_steps;
-  Wide<T>* projected;       // [block][projected_steps][B][vectors of a panel], or null
+  Wide<T>* projected;       // [block][projected_steps][projected_rows][vectors of a panel], or null
+  int64_t projected_rows;   // B, of all parts
   Sequence<const T> input;  // I
   // Where the input is tokens: the place in the table of each row's, whose rows are the input
   // products of tokens; there is no other input then, and I is 0. Else null.

@@ -324,6 +324,12 @@ def _describe(
     if plan["single_step"]:
         regime = "single step, weights read where they are"
         reasons.append("each weight is used once a row: packing would cost more than it gains")
+    elif plan["projected_steps"] and batch > 1:
+        regime = "all rows step by step, input product first"
+        reasons.append(
+            f"the input product of {plan['projected_steps']} steps at a time is taken before them: "
+            "weights for both products and the rows would not stay in the second-level cache"
+        )
     elif plan["projected_steps"]:
         regime = "one row, input product first"
         reasons.append(

@@ -102,7 +102,8 @@ def same_bits(first: Evaluation, second: Evaluation) -> bool:
 
 @pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(20, 64, 16, 32), (5, 3, 20, 300), (30, 1, 20, 200), (1, 70, 20, 300)]
+    "shape",
+    [(20, 64, 16, 32), (5, 3, 20, 300), (30, 1, 20, 200), (1, 70, 20, 300), (3, 7, 12_000, 8)],
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype, isa):
@@ -118,7 +119,8 @@ def test_same_bits_in_every_run_and_on_any_number_of_threads(mode, shape, dtype,
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "shape", [(20, 37, 16, 8), (10, 37, 16, 48), (4, 37, 20, 300), (1, 37, 20, 43)]
+    "shape",
+    [(20, 37, 16, 8), (10, 37, 16, 48), (4, 37, 20, 300), (1, 37, 20, 43), (3, 37, 12_000, 8)],
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_does_not_depend_on_its_batch(mode, shape, dtype, isa):

@@ -14,7 +14,8 @@ import fastrnn
     ("args", "shape", "regime"),
     [
         ((16, 8), (100, 64, 16), "blocks of 48 rows"),
-        ((1024, 1024), (5, 32, 1024), "all rows step by step"),
+        ((512, 512), (5, 32, 512), "all rows step by step"),
+        ((8192, 512), (5, 64, 8192), "all rows step by step, input product first"),
         ((128, 128), (100, 1, 128), "one row, input product first"),
         ((128, 128), (100, 128), "one row, input product first"),
         ((256, 256), (1, 4, 256), "single step"),

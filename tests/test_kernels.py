@@ -119,6 +119,15 @@ def test_plan_takes_the_input_product_of_a_single_row_first():
     assert plan(T=100, B=1, H=100_000)["projected_steps"] == 1
 
 
+def test_plan_takes_the_input_product_first_where_both_products_leave_the_cache():
+    large = {"vector_bytes": 32, "l2_bytes": 512 << 10, "B": 32, "I": 1024, "H": 1024}
+    assert plan(**large)["projected_steps"] == 8
+    assert plan("RNN_TANH", **large)["projected_steps"] == 32
+    assert plan(**large | {"T": 3})["projected_steps"] == 3
+    assert plan(**large | {"I": 256, "H": 512})["projected_steps"] == 0
+    assert plan(**large | {"B": 5000, "I": 16, "H": 16})["projected_steps"] == 0
+
+
 def test_plan_widens_the_panels_of_a_single_row_where_that_pads_little():
     widths = {
         (mode, H): plan(mode, B=1, H=H)["vectors_per_gate"]

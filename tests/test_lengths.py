@@ -162,10 +162,11 @@ def test_lengths_equal_a_packed_sequence_bit_for_bit(device):
     assert all(map(torch.equal, finals, packed_finals))
 
 
+@pytest.mark.parametrize(("inputs", "size"), [(16, 40), (12_000, 8)])
 @pytest.mark.parametrize("mode", MODES)
-def test_bits_depend_on_neither_threads_nor_the_rest_of_the_batch(mode):
-    module = build(fastrnn, mode, 16, 40, bidirectional=True)
-    input, lengths = torch.randn(30, 50, 16), torch.randint(0, 31, (50,))
+def test_bits_depend_on_neither_threads_nor_the_rest_of_the_batch(mode, inputs, size):
+    module = build(fastrnn, mode, inputs, size, bidirectional=True)
+    input, lengths = torch.randn(30, 50, inputs), torch.randint(0, 31, (50,))
     output, finals = module(input, lengths=lengths)
     torch.set_num_threads(2)
     assert torch.equal(module(input, lengths=lengths)[0], output)

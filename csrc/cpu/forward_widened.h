@@ -33,6 +33,11 @@ class ForwardChunk {
     part_.input = {input_, rows_ * I, I, offsets()};
     part_.projected_steps = layer.projected_steps;
     part_.projected = layer.projected;
+    part_.projected_rows = layer.projected_rows;
+    if (layer.projected) {
+      part_.projected +=
+          begin_ * gates(mode) * layer.vectors_per_gate * current_kernels().f32.width;
+    }
     part_.weights = layer.weights;
     part_.bfloat16_weights = layer.bfloat16_weights;
     part_.weight_ih = layer.weight_ih;

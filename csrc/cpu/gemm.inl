@@ -93,8 +93,9 @@ struct ProductTile {
   int64_t a_column, count, column;
   bool add;
 
+  // A function of its own: where it became part of a larger one, GCC kept an accumulator in memory.
   template <int M>
-  void run(int64_t row) const {
+  __attribute__((noinline)) void run(int64_t row) const {
     typedef Vec<T> V;
     V acc[M][N];
     set_zero(acc);

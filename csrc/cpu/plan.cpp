@@ -21,8 +21,9 @@ constexpr int64_t kInPlaceRows = 4;
 // also has to repay waking them.
 constexpr int64_t kFlopPerMeeting = 100'000, kFlopPerSingleStep = 400'000;
 
-// The input products of so many bytes wait in cache for their recurrence.
-constexpr int64_t kProjectedBytes = 128 * 1024;
+// The input products of so many bytes wait in cache for their recurrence: of a single row in the
+// second level, of more in the last.
+constexpr int64_t kProjectedBytes = 128 * 1024, kProjectedRowsBytes = 4 * 1024 * 1024;
 
 // Half of what is kept of all packings (packed_cache.h).
 constexpr int64_t kTableBytes = int64_t(32) << 20;
@@ -83,7 +84,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
                 const Machine& machine, bool bfloat16_weights, int64_t vocabulary, bool keeps,
                 bool masks) {
   const auto [T, B, I, H] = shape;
-  Plan plan;
+  Plan plan = {};
   const int64_t width = machine.vector_bytes / element_bytes,
                 step_flop = 2 * gates(mode) * H * (I + H);
   // A projection needs all units of a step at once.
@@ -104,8 +105,6 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
                           plan.vectors_per_gate == widest_panel(gates(mode)) &&
                           gates(mode) * H * H * element_bytes > kFirstLevelBytes;
   const int64_t projected_bytes = gates(mode) * H * element_bytes;
-  plan.projected_steps =
-      single_row && !tokens ? std::clamp<int64_t>(kProjectedBytes / projected_bytes, 1, T) : 0;
   plan.hidden_panel = panel_vectors(features, width);
   plan.unit_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);
@@ -113,6 +112,16 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   // pass once per step for as many rows as there are.
   const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
   plan.row_block = 2 * weight_bytes <= machine.l2_bytes ? kRowBlock : std::max<int64_t>(B, 1);
+  // A panel for both products and the rows that pass it: more than three quarters of L2 do not stay
+  // there.
+  const int64_t panel = gates(mode) * plan.vectors_per_gate * width;
+  const int64_t together = (panel + std::min(B, plan.row_block)) * (I + features) * element_bytes;
+  const bool too_large = 4 * together > 3 * machine.l2_bytes && plan.rows_per_vector == 1;
+  if (T > 1 && !tokens && (single_row || too_large)) {
+    const int64_t bytes = single_row ? kProjectedBytes : kProjectedRowsBytes;
+    plan.projected_steps =
+        std::clamp<int64_t>(bytes / std::max<int64_t>(B * projected_bytes, 1), 1, T);
+  }
   // Half of L2 for the gradients of the sums, but rows enough for the weight gradients' tiles.
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);

@@ -112,7 +112,7 @@ struct ForwardTile {
 
   T* projected(int64_t place, int64_t row) const {
     return layer.projected +
-           ((block * layer.projected_steps + place) * layer.shape.B + row) * kPanel;
+           ((block * layer.projected_steps + place) * layer.projected_rows + row) * kPanel;
   }
 
   template <int M>
@@ -203,43 +203,40 @@ void forward_block(const LayerForward<T>& layer, const Moment& now, int64_t bloc
   }
 }
 
-// The input product of one row at many steps, vectors [first, first + N) of a block's panel.
-template <class Cell, class T, int U, int N, class W>
-struct ProjectionTile {
-  ForwardTile<Cell, T, U, 1, W> tile;
-  int64_t row, step, first;  // step: whose place is 0
-
-  template <int M>
-  void run(int64_t place) const {
-    typedef Vec<T> V;
-    constexpr int64_t kPanel = ForwardTile<Cell, T, U, 1>::kPanel;
-    const LayerForward<T>& layer = tile.layer;
-    const int64_t stride =
-        layer.timeline.reverse ? -layer.input.step_stride : layer.input.step_stride;
-    const T* panel = tile.input_weights() + first * V::kWidth;
-    V acc[M][N];
-    set_zero(acc);
-    accumulate<M, N>(acc, layer.input.at(layer.timeline.time(step + place), row), stride, 1,
-                     Panel<T>{panel, kPanel}, layer.shape.I);
-#pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) {
-      T* to = tile.projected(place + r, row) + first * V::kWidth;
-#pragma GCC unroll 16
-      for (int v = 0; v < N; ++v) store(to + v * V::kWidth, acc[r][v]);
-    }
+// to (count, kVectors) = rows of the input times the input's part of a block's panel.
+template <int kVectors, class T>
+void project_rows(const T* input, int64_t stride, int64_t count, const T* panel, int64_t I, T* to) {
+  constexpr int N = kVectors < 4 ? kVectors : 4;
+  constexpr int64_t kPanel = kVectors * Vec<T>::kWidth;
+  const Product<T> product{input,  stride, 0,      panel, true,   N,    to,
+                           kPanel, I,      kPanel, 0,     kPanel, false};
+  for (int64_t column = 0; column < kPanel; column += N * Vec<T>::kWidth) {
+    const ProductTile<T, N> tile{product, panel + column, 0, I, column, false};
+    for_row_tiles<tile_rows(N)>(0, count, tile);
   }
-};
+}
 
-// The input products of steps [begin, end) for all rows of a part.
+// The input products of steps [begin, end) for all rows of a part. The steps of a single row are
+// the rows of one product; of more rows each step has a product.
 template <class Cell, class T, int U, class W>
 void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int64_t block,
                    const Part& part) {
-  constexpr int kVectors = Cell::kGates * U, N = kVectors < 4 ? kVectors : 4;
-  for (int64_t row = part.row; row < part.row_end; ++row) {
-    for (int64_t first = 0; first < kVectors; first += N) {
-      const ProjectionTile<Cell, T, U, N, W> tile{{layer, {}, block}, row, begin, first};
-      for_row_tiles<tile_rows(N)>(0, end - begin, tile);
-    }
+  constexpr int kVectors = Cell::kGates * U;
+  const ForwardTile<Cell, T, U, 1, W> tile{layer, {}, block};
+  const Sequence<const T>& input = layer.input;
+  const Timeline& timeline = layer.timeline;
+  const auto project = [&](int64_t step, int64_t row, int64_t stride, int64_t count) {
+    project_rows<kVectors>(input.at(timeline.time(step), row), stride, count, tile.input_weights(),
+                           layer.shape.I, tile.projected(step - begin, row));
+  };
+  if (layer.projected_rows == 1) {
+    return project(begin, 0, timeline.reverse ? -input.step_stride : input.step_stride,
+                   end - begin);
+  }
+  for (int64_t step = begin; step < end; ++step) {
+    const int64_t rows = timeline.rows(timeline.time(step));
+    const int64_t row_end = part.row_end < rows ? part.row_end : rows;
+    if (part.row < row_end) project(step, part.row, input.row_stride, row_end - part.row);
   }
 }
 

@@ -207,6 +207,7 @@ void run_steps(Mode mode, LayerForward<E> layer, const Plan& plan, const Forward
   layer.bfloat16_weights = plan.bfloat16_weights;
   layer.projected_steps = plan.projected_steps;
   layer.projected = plan.projected_steps > 0 ? static_cast<T*>(projected) : nullptr;
+  layer.projected_rows = layer.shape.B;
   run_parts(mode, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
 }
 
