@@ -17,7 +17,7 @@ from fastrnn.imdb.files import replacing, sync_folder
 from fastrnn.imdb.model import SentimentModel
 from fastrnn.imdb.ngrams import KINDS, NgramTable
 from fastrnn.imdb.sequences import kept_words, known_words
-from fastrnn.imdb.state import Snapshot, State
+from fastrnn.imdb.state import Snapshot, State, layout
 
 FORMAT = 4  # 1 had no vocabulary, 2 could not be resumed, 3 had no n-grams
 
@@ -138,7 +138,7 @@ def load_model(path: Path) -> Trained:
     with torch.device("meta"):
         ngrams = 0 if checkpoint.table is None else len(checkpoint.table)
         model = SentimentModel(checkpoint.config, ngrams)
-    if _layout(model.state_dict()) != _layout(checkpoint.model):
+    if layout(model.state_dict()) != layout(checkpoint.model):
         raise _not_usable(path, "its weights do not fit its settings")
     model.load_state_dict(checkpoint.model, assign=True)
     return Trained(checkpoint.config, model, checkpoint.vocabulary, checkpoint.table)
@@ -163,12 +163,6 @@ def _checked_table(ngrams: Any, config: Config) -> NgramTable | None:
         ngrams["keys"].numpy(),
         ngrams["scores"].numpy(),
     )
-
-
-def _layout(weights: Any) -> Any:
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        return None
-    return {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
 
 
 def _not_usable(path: Path, reason: str) -> DataError:

@@ -133,13 +133,13 @@ class State:
         try:
             history = [Epoch(*line) for line in kept.history]
             _check("history", _counts_up(history, self.config.validation_fraction == 0))
-            _check("weights", _layout(kept.model) == _layout(self.model.state_dict()))
-            best = _layout(self.model.state_dict()) if history else {}
-            _check("best weights", _layout(kept.best_weights) == best)
+            _check("weights", layout(kept.model) == layout(self.model.state_dict()))
+            best = layout(self.model.state_dict()) if history else {}
+            _check("best weights", layout(kept.best_weights) == best)
             remembered = _remembered(self.config, self.model) if history else {}
             _check(
                 "optimizer",
-                {index: _layout(each) for index, each in kept.optimizer.items()} == remembered,
+                {index: layout(each) for index, each in kept.optimizer.items()} == remembered,
             )
             self.order.set_state(kept.generators["order"])
             torch.set_rng_state(kept.generators["torch"])
@@ -168,9 +168,17 @@ def _counts_up(history: list[Epoch], unscored: bool) -> bool:
     ] == list(range(1, len(history) + 1))
 
 
-def _layout(values: dict[str, Any]) -> dict[str, Any]:
+def layout(values: Any) -> Any:
+    """What two dictionaries of tensors and numbers from a file must agree in, or else None.
+
+    Example:
+        >>> layout({"step": 3, "bias": torch.zeros(2)})
+        {'step': (3,), 'bias': (torch.Size([2]), torch.float32)}
+    """
+    if not isinstance(values, dict):
+        return None
     return {
-        name: (value.shape, value.dtype) if isinstance(value, Tensor) else value
+        name: (value.shape, value.dtype) if isinstance(value, Tensor) else (value,)
         for name, value in values.items()
     }
 
@@ -182,7 +190,7 @@ def _remembered(config: Config, model: nn.Module) -> dict[int, dict[str, Any]]:
     for each in stand_ins:
         each.grad = torch.zeros_like(each)
     optimizer.step()
-    return {index: _layout(each) for index, each in optimizer.state_dict()["state"].items()}
+    return {index: layout(each) for index, each in optimizer.state_dict()["state"].items()}
 
 
 def _check(name: str, fits: bool) -> None:
