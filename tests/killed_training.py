@@ -55,16 +55,21 @@ def finish(data: Path, folder: Path, epochs: int) -> None:
     assert process.returncode == 0, output
 
 
+def epochs_told(folder: Path) -> int:
+    """Epochs in a run's history."""
+    history = folder / "history.csv"
+    return len(history.read_text().splitlines()) - 1 if history.exists() else 0
+
+
 def kill_once(data: Path, folder: Path, epochs: int, early: bool, moment: float) -> bool:
     """Kills a process a while after it began to train, or to read; tells if it was alive."""
-    history = folder / "history.csv"
-    before = history.stat().st_mtime_ns if history.exists() else 0
+    before = epochs_told(folder)
     process = start(data, folder, epochs)
     assert process.stdout is not None
     try:
         assert select.select([process.stdout], [], [], 300)[0], "the program says nothing"
         while not early and process.poll() is None:  # until it has written an epoch of its own
-            early = history.exists() and history.stat().st_mtime_ns > before
+            early = epochs_told(folder) > before
             time.sleep(0.002)
         time.sleep(moment)
         alive = process.poll() is None
