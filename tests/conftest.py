@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -14,6 +15,7 @@ import torch
 # Without the kernels the tests would pass on torch's own code, so they must not start: the
 # import's warning is an error here, and says how to build them.
 from fastrnn import _C
+from fastrnn.imdb.synthetic import synthetic_reviews, write_folders
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -101,3 +103,18 @@ def browser_page(browser: Browser) -> Iterator[Page]:
     context.set_default_timeout(10_000)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a folder of made-up reviews, 200 to train and 100 to test; leave it as it is."""
+    folder = tmp_path_factory.mktemp("reviews") / "aclImdb"
+    write_folders(synthetic_reviews(train=200, test=100), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs in its own folder, with a cache of its own."""
+    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)

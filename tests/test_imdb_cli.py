@@ -21,6 +21,8 @@ from fastrnn.imdb.config import Config
 from fastrnn.imdb.presets import PRESETS
 from fastrnn.imdb.synthetic import synthetic_reviews, write_folders
 
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
+
 QUICK = ("--backend", "torch", "--num-words", "300", "--maxlen", "20")
 FILES = {
     "best.pt",
@@ -33,19 +35,6 @@ FILES = {
     "result.json",
     "review_lengths.png",
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reviews") / "aclImdb"
-    write_folders(synthetic_reviews(train=200, test=100), folder)
-    return str(folder)
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

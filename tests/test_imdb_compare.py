@@ -18,7 +18,8 @@ from fastrnn.imdb import cli, compare, report, sweep
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.presets import PRESETS
 from fastrnn.imdb.sweep import Record, Trial, run_trials
-from fastrnn.imdb.synthetic import synthetic_reviews, write_folders
+
+pytestmark = pytest.mark.usefixtures("in_empty_folder")
 
 OPTIONS = ("--presets", "lstm,onehot-rnn", "--seeds", "0,1", "--epochs", "2", "--jobs", "1")
 NAMES = [
@@ -27,19 +28,6 @@ NAMES = [
     for seed in (0, 1)
     for backend in ("fastrnn", "torch")
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reviews") / "aclImdb"
-    write_folders(synthetic_reviews(train=200, test=100), folder)
-    return str(folder)
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

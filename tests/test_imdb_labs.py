@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from fastrnn.imdb import cli
 from fastrnn.imdb.labs import LABS, base, find_lab, sentences
 from fastrnn.imdb.labs.base import ACCURACY, FIRST, LAST, Curve, Part, Run
-from fastrnn.imdb.synthetic import synthetic_reviews, write_folders
 
 ON_REVIEWS = ["hidden-size", "layers", "activation", "loss", "optimizers"]
 
@@ -161,14 +160,7 @@ def test_labs_on_reviews_have_settings_of_one_kind_each():
         assert all(re.fullmatch(r"[a-z0-9.-]+", trial.name) for trial in trials)
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTRNN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    write_folders(synthetic_reviews(train=100, test=50), tmp_path / "aclImdb")
-    return str(tmp_path)
-
-
+@pytest.mark.usefixtures("in_empty_folder")
 def test_command_on_small_data_and_reviews(data, tmp_path, capsys):
     command = ["lab", "layers", "--imdb", "--data", data, "--seeds", "0,1", "--epochs", "2"]
     assert cli.run([*command, "--jobs", "1"]) == 0
@@ -220,6 +212,7 @@ def test_mistakes(arguments, words, capsys):
     assert words in err
 
 
+@pytest.mark.usefixtures("in_empty_folder")
 def test_interrupt(data, monkeypatch, capsys):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt

@@ -17,12 +17,14 @@ import torch
 
 import fastrnn
 from fastrnn.imdb.distributed import ALONE, Team
-from fastrnn.imdb.synthetic import synthetic_reviews, write_folders
 
-pytestmark = pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
-    reason="needs torch.distributed with gloo",
-)
+pytestmark = [
+    pytest.mark.usefixtures("in_empty_folder"),
+    pytest.mark.skipif(
+        not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+        reason="needs torch.distributed with gloo",
+    ),
+]
 
 # 160 training reviews in batches of 53: the last has one review, and a process has none of it.
 SETTINGS = (
@@ -33,27 +35,15 @@ DROPOUT = "--word-dropout 0.1 --recurrent-dropout 0.2".split()
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node=2".split()
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("reviews") / "aclImdb"
-    write_folders(synthetic_reviews(train=200, test=100), folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def start(data: Path, processes: int, *arguments: str) -> subprocess.Popen[str]:
+def start(data: str, processes: int, *arguments: str) -> subprocess.Popen[str]:
     launcher = TORCHRUN if processes > 1 else []
-    command = [*launcher, "-m", "fastrnn.imdb", "train", *SETTINGS, "--data", str(data)]
+    command = [*launcher, "-m", "fastrnn.imdb", "train", *SETTINGS, "--data", data]
     return subprocess.Popen(
         [sys.executable, *command, *arguments],
         env=os.environ
         | {
             "PYTHONPATH": str(Path(fastrnn.__file__).parents[1]),
-            "FASTRNN_CACHE": str(data.parent / "cache"),
+            "FASTRNN_CACHE": str(Path(data).parent / "cache"),
             "OMP_NUM_THREADS": "1",
         },
         stdout=subprocess.PIPE,
