@@ -132,6 +132,11 @@ def test_far_from_the_report_is_explained(compared):
     assert f"lstm on fastrnn is {80.88 - (lowest + highest) / 2:.1f} points below" in text
     assert f"between {lowest:.1f} and {highest:.1f} %" in text
     assert "was cut at the limit of 2 epochs" in text
+    good = records[0].summary["validation"] | {"accuracy": 0.9}
+    lucky = replace(records[0], summary=records[0].summary | {"validation": good})
+    (text,) = compare.explanations(compare.make_rows([lucky]))
+    assert text.startswith("lstm on fastrnn is 9.1 points above the report; one seed does not show")
+    assert text.endswith("Training ended in epoch 2, the text's in 17.")
     made_up = [replace(each, summary=each.summary | {"synthetic": True}) for each in records]
     assert compare.explanations(compare.make_rows(made_up)) == []
 

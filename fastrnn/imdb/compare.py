@@ -195,12 +195,16 @@ def _explanation(row: Row, difference: float) -> str:
         text += "; one seed does not show what other initial weights make of it: see more --seeds"
     worst = min(row.records, key=lambda record: record.validation.accuracy)
     waited = len(worst.history) - worst.best.epoch
-    if difference < 0 and waited >= worst.config.patience:
+    if difference > 0:
+        ends = ", ".join(str(len(record.history)) for record in row.records)
+        text += f". Training ended in epoch {ends}, "
+        text += f"the text's in {PRESETS[row.preset].reported_epochs}"
+    elif waited >= worst.config.patience:
         text += (
             f". Early stopping ended seed {worst.config.seed} in epoch {len(worst.history)}, "
             f"{waited} after its best; from there its training loss went from "
             f"{worst.best.train_loss:.3f} to {worst.history[-1].train_loss:.3f}"
         )
-    elif difference < 0:
+    else:
         text += f". Seed {worst.config.seed} was cut at the limit of {len(worst.history)} epochs"
     return text + "."
