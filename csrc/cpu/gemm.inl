@@ -144,7 +144,12 @@ void product(const Product<T>& p, int64_t begin, int64_t end) {
   }
 }
 
-// The weight gradient's tile: kGradientTile rows by up to three vectors.
+// The weight gradient. kGradientRows rows are summed in registers before they are added to memory:
+// near the root of the usual number of rows, where the rounding of a blocked sum is least, but
+// twice as many where their tile of three vectors still fits the first-level cache, since gradients
+// of many MiB pass through memory as often.
+//
+// Its tile: kGradientTile rows by up to three vectors.
 constexpr int kGradientTile = kAccumulators / 3;
 constexpr int64_t kGradientColumns = 4 * kGradientTile;  // packed at a time
 

@@ -52,10 +52,6 @@ struct RowSums {
   T* totals;
 };
 
-// Rows summed in registers before they are added to memory: near the root of the usual number of
-// rows, where the rounding of a blocked sum is least.
-constexpr int64_t kGradientRows = 128;
-
 template <class T>
 struct KernelTable {
   int64_t width;          // lanes of a vector

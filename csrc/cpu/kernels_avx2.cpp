@@ -18,8 +18,9 @@ namespace {
 constexpr char kIsaName[] = "avx2";
 constexpr int kVectorBytes = 32;
 constexpr bool kRowPairs = false;
-constexpr int kAccumulators = 12;  // of 16 registers
-constexpr int kGroup = 3;          // vectors whose cells are computed in step (group.inl)
+constexpr int kAccumulators = 12;       // of 16 registers
+constexpr int kGroup = 3;               // vectors whose cells are computed in step (group.inl)
+constexpr int64_t kGradientRows = 256;  // of a sum in registers (gemm.inl)
 
 FASTRNN_INLINE __m256 fma_raw(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 FASTRNN_INLINE __m256d fma_raw(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }

@@ -17,8 +17,9 @@ namespace {
 constexpr char kIsaName[] = "avx512";
 constexpr int kVectorBytes = 64;
 constexpr bool kRowPairs = true;
-constexpr int kAccumulators = 24;  // of 32 registers
-constexpr int kGroup = 4;          // vectors whose cells are computed in step (group.inl)
+constexpr int kAccumulators = 24;       // of 32 registers
+constexpr int kGroup = 4;               // vectors whose cells are computed in step (group.inl)
+constexpr int64_t kGradientRows = 128;  // of a sum in registers (gemm.inl)
 
 FASTRNN_INLINE __m512 fma_raw(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
 FASTRNN_INLINE __m512d fma_raw(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
