@@ -95,6 +95,12 @@ struct Part {
   // units.
   void (*meet)(void* member) = nullptr;
   void* member = nullptr;
+
+  // The end of its rows that there are at a time.
+  FASTRNN_INLINE int64_t rows_end(const Timeline& timeline, int64_t t) const {
+    const int64_t rows = timeline.rows(t);
+    return row_end < rows ? row_end : rows;
+  }
 };
 
 // Arrays of features "for each row" have no gaps between times: first_row(t) + row of a Timeline.

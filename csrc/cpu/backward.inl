@@ -83,8 +83,7 @@ struct BackwardStep {
 // the cells' h; grad_h begins anew.
 template <class T>
 void unproject_step(const LayerBackward<T>& layer, int64_t t, int64_t first, const Part& part) {
-  const int64_t H = layer.shape.H, P = layer.features, rows = layer.timeline.rows(t);
-  const int64_t end = part.row_end < rows ? part.row_end : rows;
+  const int64_t H = layer.shape.H, P = layer.features, end = part.rows_end(layer.timeline, t);
   T* grads = layer.grad_projected + first * P;
   for (int64_t row = part.row; row < end; ++row) {
     T* grad_h = layer.grad_h + row * P;
@@ -129,7 +128,7 @@ void backward_rows(const LayerBackward<T>& layer, const Part& part) {
     product(Product<T>{grad_sums + (S - G) * H, S * H, 0, layer.weights, layer.in_place,
                        layer.panel_vectors, layer.grad_h, P, G * H, P, part.unit,
                        part.unit_end < P ? part.unit_end : P, true, layer.mask},
-            part.row, part.row_end < timeline.rows(t) ? part.row_end : timeline.rows(t));
+            part.row, part.rows_end(timeline, t));
   }
 }
 

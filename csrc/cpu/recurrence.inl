@@ -19,8 +19,8 @@ struct Moment {
 template <class Body>
 FASTRNN_INLINE void for_row_kinds(const Timeline& timeline, int64_t step, const Part& part,
                                   const Body& body) {
-  const int64_t rows = timeline.rows(timeline.time(step)), before = timeline.rows_before(step);
-  const int64_t end = part.row_end < rows ? part.row_end : rows, both = before < end ? before : end;
+  const int64_t end = part.rows_end(timeline, timeline.time(step));
+  const int64_t before = timeline.rows_before(step), both = before < end ? before : end;
   const int64_t cuts[] = {part.row, both > part.row ? both : part.row, end};
   for (int kind = 0; kind < 2; ++kind) {  // a loop, so that the body is compiled once
     if (cuts[kind] >= cuts[kind + 1]) continue;
@@ -234,8 +234,7 @@ void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int
                    end - begin);
   }
   for (int64_t step = begin; step < end; ++step) {
-    const int64_t rows = timeline.rows(timeline.time(step));
-    const int64_t row_end = part.row_end < rows ? part.row_end : rows;
+    const int64_t row_end = part.rows_end(timeline, timeline.time(step));
     if (part.row < row_end) project(step, part.row, input.row_stride, row_end - part.row);
   }
 }
@@ -243,11 +242,11 @@ void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int
 // The output of one time from what its cells gave.
 template <class T>
 void project_step(const LayerForward<T>& layer, int64_t t, const Part& part) {
-  const int64_t H = layer.shape.H, P = layer.features, rows = layer.timeline.rows(t);
+  const int64_t H = layer.shape.H, P = layer.features;
   T* output = layer.output + layer.timeline.first_row(t) * layer.output_stride;
   product(Product<T>{layer.unprojected, H, 0, layer.projection, false, layer.projection_panel,
                      output, layer.output_stride, H, P, 0, P, false},
-          part.row, part.row_end < rows ? part.row_end : rows);
+          part.row, part.rows_end(layer.timeline, t));
 }
 
 template <class Cell, class T, int U, int R, class W>

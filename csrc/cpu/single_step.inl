@@ -126,7 +126,7 @@ template <class Cell, class T>
 void single_step(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kWidth = Vec<T>::kWidth;
   take_states<Cell>(layer, part);
-  const int64_t rows = layer.timeline.rows(0), end = part.row_end < rows ? part.row_end : rows;
+  const int64_t end = part.rows_end(layer.timeline, 0);
   for (int64_t unit = part.unit; unit < part.unit_end; unit += kWidth) {
     const SingleStepBlock<Cell, T> block{{layer, {0, 0, -1, 0}, unit / kWidth}};
     block.rows(part.row, end);
