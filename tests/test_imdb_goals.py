@@ -91,7 +91,7 @@ def test_checkpoint_reads_text_as_training_read_it(preset: str, tmp_path: Path) 
     examples = reader.encoder.examples([reader.encoder.words(text)], CPU)
     state.model.eval()
     with torch.no_grad():
-        wanted = state.model.probability(examples.take(torch.tensor([0]))[0]).item()
+        wanted = torch.sigmoid(state.model(examples.take(torch.tensor([0]))[0])).item()
     assert prediction.probability == pytest.approx(wanted, abs=1e-6)
     explanation = reader.explain(text)
     assert [step.word for step in explanation.steps][:4] == ["a", "brilliant", ",", "charming"]

@@ -15,8 +15,9 @@ from fastrnn.imdb import tokens
 from fastrnn.imdb.batches import Batch, make_examples
 from fastrnn.imdb.checkpoint import Trained
 from fastrnn.imdb.encoder import Encoder
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.model import SentimentModel, initialise
+from fastrnn.imdb.model import initialise
 from fastrnn.imdb.reader import Reader
 from fastrnn.imdb.review_files import texts_and_labels
 from fastrnn.imdb.reviews import Reviews
@@ -34,10 +35,10 @@ def encoder_of(config, vocabulary=TOKENISED.vocabulary):
 
 
 def reader_of(config):
-    model = SentimentModel(config)
+    model = Ensemble(config)
     initialise(model, config.init)
     # Larger weights than training starts from, so that words matter.
-    torch.nn.init.normal_(model.embedding.weight, std=2.0)
+    torch.nn.init.normal_(model.networks[0].embedding.weight, std=2.0)
     return Reader(Trained(config, model, kept_words(TOKENISED.vocabulary, config.num_words)), CPU)
 
 
@@ -88,9 +89,9 @@ def test_a_model_without_words_says_how_to_get_some():
 
 
 def test_a_model_whose_weights_are_no_numbers_is_refused():
-    model = SentimentModel(quick())
+    model = Ensemble(quick())
     with torch.no_grad():
-        model.head.bias[0] = float("nan")
+        model.networks[0].head.bias[0] = float("nan")
     with pytest.raises(DataError, match="not finite"):
         Reader(Trained(quick(), model, ("film",)), CPU)
 

@@ -165,7 +165,7 @@ def test_cut_short(path, part):
 
 def test_one_changed_bit_in_the_weights_is_noticed(path, state):
     save_model(path, state)
-    weights = state.model.state_dict()["layers.1.weight_hh_l0"].numpy().tobytes()
+    weights = state.model.state_dict()["networks.0.layers.1.weight_hh_l0"].numpy().tobytes()
     content = path.read_bytes()
     assert content.count(weights) == 1
     place = content.index(weights) + len(weights) // 2
@@ -191,10 +191,10 @@ def test_code_in_a_file_does_not_run(path, tmp_path):
 
 def test_wrong_content(path, state):
     torch.save([1, 2], path)
-    assert_refused(path, "no checkpoint of this program in format 4")
+    assert_refused(path, "no checkpoint of this program in format 5")
     save_checkpoint(path, state)
     rewrite(path, format=3)
-    assert_refused(path, "no checkpoint of this program in format 4; train the model again")
+    assert_refused(path, "no checkpoint of this program in format 5; train the model again")
     save_checkpoint(path, state)
     rewrite(path, config={"cell": "lstm"})
     assert_refused(path, "missing or unknown: backend, batch_size")
@@ -238,5 +238,5 @@ def test_weights_of_another_type(path, state):
     weights = {name: value.double() for name, value in state.model.state_dict().items()}
     rewrite(path, model=weights)
     assert_refused(path, "weights do not fit its settings")
-    rewrite(path, model={**weights, "head.bias": 1.0})
+    rewrite(path, model={**weights, "networks.0.head.bias": 1.0})
     assert_refused(path, "weights do not fit its settings")

@@ -131,7 +131,7 @@ def test_one_hot_vectors_exist_for_one_batch_at_a_time():
 
     def watch(state):
         if not state.history:
-            state.model.embedding.register_forward_hook(note_size)
+            state.model.networks[0].embedding.register_forward_hook(note_size)
 
     config = quick(one_hot=True, batch_size=16, epochs=1, cell="rnn")
     train(config, small_corpus(), on_epoch=watch)

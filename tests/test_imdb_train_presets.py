@@ -8,8 +8,9 @@ import importlib
 import pytest
 
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.model import SentimentModel, layer_table
+from fastrnn.imdb.layers import layer_table
 from fastrnn.imdb.presets import PRESETS, configure
 
 # Keras' counts as the texts print them: recurrent layers, and the whole model.
@@ -39,7 +40,7 @@ TORCH_PARAMETERS = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameter_counts(name):
     config = configure(name)
-    *rows, total = layer_table(SentimentModel(config), config)
+    *rows, total = layer_table(Ensemble(config), config)
     recurrent = rows[1:-1]
     counts = [row.torch_parameters for row in recurrent]
     assert (counts, total.torch_parameters) == TORCH_PARAMETERS[name]
@@ -50,7 +51,7 @@ def test_parameter_counts(name):
 
 def test_torch_count_is_that_of_torch():
     config = configure("torch-lstm-2layer", bidirectional=True)
-    model = SentimentModel(config)
+    model = Ensemble(config)
     total = layer_table(model, config)[-1]
     assert total.torch_parameters == sum(p.numel() for p in model.parameters())
 

@@ -14,9 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastrnn.imdb.batches import Batch, make_examples, split_batches
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
+from fastrnn.imdb.layers import layer_table
 from fastrnn.imdb.losses import ACTIVATIONS, LOSSES
-from fastrnn.imdb.model import SentimentModel, layer_table
+from fastrnn.imdb.model import SentimentModel
 from fastrnn.imdb.optim import lr_factor, make_optimizer, make_schedule
 from fastrnn.imdb.sequences import review_lengths
 from fastrnn.imdb.training import evaluate, train
@@ -60,15 +62,14 @@ def test_the_probability_of_two_outputs_is_above_a_half_where_the_second_is_larg
         assert probability[3:].tolist() == [0, 1]
 
 
-def test_probability_of_the_model():
-    ids = Batch(torch.randint(300, (20, 4)))
-    for loss, of_torch in [
-        ("bce", lambda x: x),
-        ("bce-logits", torch.sigmoid),
-        ("nll", lambda x: torch.softmax(x, 1)[:, 1]),
+def test_probability_is_that_of_torch():
+    one, two = torch.randn(4), torch.randn(4, 2)
+    for loss, outputs, wanted in [
+        ("bce", one, one),
+        ("bce-logits", one, torch.sigmoid(one)),
+        ("nll", two, torch.softmax(two, 1)[:, 1]),
     ]:
-        model = SentimentModel(quick(loss=loss))
-        torch.testing.assert_close(model.probability(ids), of_torch(model(ids)))
+        torch.testing.assert_close(LOSSES[loss].probability(outputs), wanted)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -227,7 +228,7 @@ def test_pooling_reads_the_own_steps_of_both_directions(pooling, backend):
 
 def test_layer_table_shows_pooling_and_two_outputs():
     config = quick(pooling="max-mean", bidirectional=True, loss="nll")
-    rows = layer_table(SentimentModel(config), config)
+    rows = layer_table(Ensemble(config), config)
     assert [row.output for row in rows] == ["(T, B, 16)", "(B, 32)", "(B, 2)", ""]
     assert rows[-2].torch_parameters == 32 * 2 + 2
 
@@ -318,7 +319,7 @@ def test_backends_agree_on_ids(one_hot, given):
 
     def watch(state):
         if not state.history:
-            state.model.layers[0].register_forward_pre_hook(
+            state.model.networks[0].layers[0].register_forward_pre_hook(
                 lambda module, inputs: seen.append(inputs[0].dtype)
             )
 

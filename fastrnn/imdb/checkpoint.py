@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import replacing, sync_folder
-from fastrnn.imdb.model import SentimentModel
 from fastrnn.imdb.ngrams import KINDS, NgramTable
 from fastrnn.imdb.sequences import kept_words, known_words
 from fastrnn.imdb.state import Snapshot, State, layout
 
-FORMAT = 4  # 1 had no vocabulary, 2 could not be resumed, 3 had no n-grams
+FORMAT = 5  # 1 had no vocabulary, 2 no way to go on, 3 no n-grams, 4 one network alone
 
 
 class Checkpoint(NamedTuple):
@@ -41,7 +41,7 @@ class Trained(NamedTuple):
     """What is needed to use a model."""
 
     config: Config
-    model: SentimentModel
+    model: Ensemble
     vocabulary: tuple[str, ...]
     """As in `Checkpoint`."""
     table: NgramTable | None = None
@@ -137,7 +137,7 @@ def load_model(path: Path) -> Trained:
     # Nothing is allocated before the sizes that the settings ask for equal those of the weights.
     with torch.device("meta"):
         ngrams = 0 if checkpoint.table is None else len(checkpoint.table)
-        model = SentimentModel(checkpoint.config, ngrams)
+        model = Ensemble(checkpoint.config, ngrams)
     if layout(model.state_dict()) != layout(checkpoint.model):
         raise _not_usable(path, "its weights do not fit its settings")
     model.load_state_dict(checkpoint.model, assign=True)

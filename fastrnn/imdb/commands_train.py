@@ -19,7 +19,7 @@ from fastrnn.imdb.corpus import load_corpus
 from fastrnn.imdb.distributed import Left, Team, joined_team
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.extras import require
-from fastrnn.imdb.model import layer_table
+from fastrnn.imdb.layers import layer_table
 from fastrnn.imdb.options import config_options
 from fastrnn.imdb.preparation import split_reviews
 from fastrnn.imdb.presets import configure

@@ -28,7 +28,7 @@ SHARE = Rule("between 0 and 1", lambda value: 0 <= value <= 1)
 # A checkpoint's settings build a model: these bounds keep a damaged file from asking for more
 # layers or elements than can be counted.
 SIZE = Rule("between 1 and 1,000,000", lambda value: 1 <= value <= 1_000_000)
-LAYERS = Rule("between 1 and 100", lambda value: 1 <= value <= 100)
+FEW = Rule("between 1 and 100", lambda value: 1 <= value <= 100)
 # Ids 0 to 3 are padding, start, unknown and a gap: the most frequent word is 4.
 WORDS = Rule("between 5 and 1,000,000", lambda value: 5 <= value <= 1_000_000)
 
@@ -93,7 +93,7 @@ class Config:
 
     cell: Literal["rnn", "lstm", "gru"] = setting("lstm", "Model", "Kind of recurrent layer.")
     hidden_size: int = setting(8, "Model", "Hidden units in each layer.", SIZE)
-    layers: int = setting(1, "Model", "Recurrent layers.", LAYERS)
+    layers: int = setting(1, "Model", "Recurrent layers.", FEW)
     bidirectional: bool = setting(False, "Model", "Read in both directions.")
     one_hot: bool = setting(False, "Model", "One-hot vectors instead of an embedding.")
     embedding_size: int = setting(16, "Model", "Width of the embedding.", SIZE)
@@ -130,6 +130,13 @@ class Config:
         None, "Model", "Between output layer and loss; sigmoid for bce and else none if unset."
     )
     init: Literal["torch", "keras"] = setting("torch", "Model", "Whose initial weights.")
+    members: int = setting(
+        1,
+        "Model",
+        "Networks that learn side by side from the same batches, each by itself; their outputs are "
+        "averaged.",
+        FEW,
+    )
     backend: Literal["fastrnn", "torch", "reference"] = setting(
         "fastrnn", "Model", "Recurrent layers of fastrnn, of torch.nn, or in plain PyTorch."
     )

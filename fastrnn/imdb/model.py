@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +83,8 @@ class SentimentModel(nn.Module):
     Example:
         >>> model = SentimentModel(Config(cell="gru", backend="torch"))
         >>> batch = Batch(torch.zeros(100, 3, dtype=torch.int32))
-        >>> model(batch).shape, model.probability(batch).shape
-        (torch.Size([3]), torch.Size([3]))
+        >>> model(batch).shape
+        torch.Size([3])
     """
 
     def __init__(self, config: Config, ngrams: int = 0) -> None:
@@ -131,10 +130,6 @@ class SentimentModel(nn.Module):
         activation = ACTIVATIONS[activation_before(config.loss, config.output_activation)]
         outputs: Tensor = activation(self.head(features))
         return outputs.squeeze(1)
-
-    def probability(self, batch: Batch) -> Tensor:
-        """Returns the probability (B,) that a review is positive; above 0.5 it is called so."""
-        return LOSSES[self.config.loss].probability(self(batch))
 
     def _drop_words(self, ids: Tensor) -> Tensor:
         if not self.training or not self.config.word_dropout:
@@ -247,11 +242,11 @@ def _recurrent_class(config: Config) -> Callable[..., nn.Module]:
 
 
 @torch.no_grad()
-def initialise(model: SentimentModel, init: str) -> None:
+def initialise(model: nn.Module, init: str) -> None:
     """Draws all parameters anew from torch's global generator, in the same order for each backend.
 
     Args:
-        model: the model, on the CPU so that every device starts from the same numbers.
+        model: one network or several, on the CPU so that every device starts from the same numbers.
         init: "torch" for the modules' own defaults; "keras" for those of `keras.layers`: embedding
             uniform in ±0.05, kernels Glorot uniform, recurrent kernels orthogonal, biases zero and
             the LSTM's forget bias one.
@@ -281,50 +276,3 @@ def _initialise_like_keras(module: nn.RNNBase) -> None:
             # Gates are i, f, g, o; the two biases are added, so one of them holds the one.
             if module.mode == "LSTM" and name.startswith("bias_ih"):
                 parameter.view(4, -1)[1] = 1.0
-
-
-class LayerRow(NamedTuple):
-    """A line of the layer table: counts of parameters as torch and as Keras have them."""
-
-    name: str
-    output: str
-    torch_parameters: int
-    keras_parameters: int
-
-
-def layer_table(model: SentimentModel, config: Config) -> list[LayerRow]:
-    """Returns a row for each layer, then one for the total, as Keras' `summary()` does.
-
-    Keras has one bias for each gate where torch has two, except in the GRU (`reset_after`).
-    """
-    directions = 2 if config.bidirectional else 1
-    features = config.num_words if config.one_hot else config.embedding_size
-    names = ["one-hot" if config.one_hot else "embedding"]
-    modules: list[nn.Module] = [model.embedding]
-    if config.features == "learned":
-        names.append("n-grams")
-        modules.append(model.ngrams)
-    outputs = [f"(T, B, {features})"] * len(names)
-    names += [f"{config.cell} {index}" for index in range(1, config.layers + 1)]
-    recurrent = config.hidden_size * directions
-    outputs += [f"(T, B, {recurrent})"] * (config.layers - 1)
-    outputs.append(f"(B, {model.head.in_features})")
-    outputs.append("(B,)" if model.head.out_features == 1 else f"(B, {model.head.out_features})")
-    modules += [*model.layers, model.head]
-    rows = [
-        LayerRow(name, output, _count(module), _count(module) - _surplus_biases(module))
-        for name, output, module in zip([*names, "linear"], outputs, modules, strict=True)
-    ]
-    torch_total = sum(row.torch_parameters for row in rows)
-    keras_total = sum(row.keras_parameters for row in rows)
-    return [*rows, LayerRow("total", "", torch_total, keras_total)]
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _surplus_biases(module: nn.Module) -> int:
-    if not isinstance(module, nn.RNNBase) or module.mode == "GRU":
-        return 0
-    return sum(p.numel() for name, p in module.named_parameters() if name.startswith("bias_hh"))

@@ -124,8 +124,9 @@ class Reader:
         config, words = self._config, self.encoder.size
         side = "last" if config.truncating == "pre" else "first"
         layers = f"{config.layers} layers" if config.layers > 1 else "one layer"
+        networks = f"{config.members} networks, each " if config.members > 1 else ""
         return (
-            f"The model: {config.cell.upper()}, {layers} of {config.hidden_size} units"
+            f"The model: {networks}{config.cell.upper()}, {layers} of {config.hidden_size} units"
             f"{' in both directions' if config.bidirectional else ''}; knows {words:,} words and "
             f"reads the {side} {config.maxlen:,} of a review."
         )

@@ -19,7 +19,7 @@ from fastrnn.imdb.checkpoint import load_checkpoint, save_checkpoint, save_model
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import remove_leftovers, write_file
-from fastrnn.imdb.model import layer_table
+from fastrnn.imdb.layers import layer_table
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.state import Epoch, Snapshot, State
 from fastrnn.imdb.tables import layers_text

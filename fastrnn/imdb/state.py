@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from fastrnn.imdb.config import Config
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
-from fastrnn.imdb.model import SentimentModel
 from fastrnn.imdb.ngrams import NgramTable
 from fastrnn.imdb.optim import make_optimizer, make_schedule
 
@@ -62,7 +62,7 @@ class State:
     """
 
     config: Config
-    model: SentimentModel
+    model: Ensemble
     steps_per_epoch: int
     vocabulary: tuple[str, ...]
     table: NgramTable | None = None

@@ -21,8 +21,8 @@ import torch
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.files import write_file
+from fastrnn.imdb.layers import LayerRow, layer_table
 from fastrnn.imdb.machine import machine_text
-from fastrnn.imdb.model import LayerRow, layer_table
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.runs import summarise
 from fastrnn.imdb.state import Epoch

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.inputs import Given
-from fastrnn.imdb.model import LayerRow
+from fastrnn.imdb.layers import LayerRow
 from fastrnn.imdb.reader import Prediction
 from fastrnn.imdb.survey import BAND, BANDS, Lengths, Survey
 from fastrnn.imdb.terminal import printable

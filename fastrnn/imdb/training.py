@@ -15,9 +15,10 @@ from torch.nn.utils import clip_grad_norm_
 from fastrnn.imdb.batches import Examples, Segmented, make_examples, split_batches
 from fastrnn.imdb.config import Config
 from fastrnn.imdb.distributed import ALONE, Team
+from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
-from fastrnn.imdb.model import SentimentModel, initialise
+from fastrnn.imdb.model import initialise
 from fastrnn.imdb.preparation import Prepared, prepare
 from fastrnn.imdb.reviews import Corpus
 from fastrnn.imdb.sequences import kept_words
@@ -37,7 +38,7 @@ class Result:
     """A finished training; the model has the weights of the best epoch."""
 
     config: Config
-    model: SentimentModel
+    model: Ensemble
     history: list[Epoch]
     best: Epoch
     validation: Scores
@@ -103,10 +104,10 @@ def train(
     )
 
 
-def _new_model(config: Config, ngrams: int) -> SentimentModel:
+def _new_model(config: Config, ngrams: int) -> Ensemble:
     """Seeds torch's generator, which dropout draws from later, and draws the weights."""
     torch.manual_seed(config.seed)
-    model = SentimentModel(config, ngrams)
+    model = Ensemble(config, ngrams)
     initialise(model, config.init)
     return model
 
@@ -152,7 +153,7 @@ def _train_epoch(
     for indices in batches:
         own, share = team.part(indices)
         batch, labels = examples.take(own)
-        loss = mean_loss(trained(batch), labels)
+        loss = mean_loss(trained(batch), labels.repeat(config.members))
         if team.size > 1:
             loss = loss * share
         for parameter in parameters:  # a quarter of the time of optimizer.zero_grad()
@@ -172,7 +173,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def outputs_of(
-    model: SentimentModel, examples: Examples | Segmented, config: Config, team: Team = ALONE
+    model: Ensemble, examples: Examples | Segmented, config: Config, team: Team = ALONE
 ) -> Tensor:
     """Returns what `model` gives for `examples`, in their order: (N,) or (N, 2), as for the loss.
 
@@ -189,7 +190,7 @@ def outputs_of(
 
 @torch.no_grad()
 def evaluate(
-    model: SentimentModel, examples: Examples | Segmented, config: Config, team: Team = ALONE
+    model: Ensemble, examples: Examples | Segmented, config: Config, team: Team = ALONE
 ) -> Scores:
     """Scores `model` on `examples`, as `outputs_of` reads them."""
     # Imported here: it takes as long as torch, and a model that only reads does not need it.
@@ -206,7 +207,7 @@ def evaluate(
 
 
 def _evaluate(
-    model: SentimentModel, examples: Examples | Segmented | None, config: Config, team: Team
+    model: Ensemble, examples: Examples | Segmented | None, config: Config, team: Team
 ) -> Scores:
     if examples is None:
         return Scores(math.nan, math.nan, math.nan)
