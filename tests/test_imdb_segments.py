@@ -102,6 +102,42 @@ def test_pieces_are_pooled_together() -> None:
     torch.testing.assert_close(model(batch), wanted)
 
 
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("segment", [None, 4])
+@pytest.mark.parametrize("backend", ["fastrnn", "torch"])
+def test_shortcut_adds_the_words_of_a_review(
+    one_hot: bool, segment: int | None, backend: str
+) -> None:
+    config = settings(segment=segment, shortcut=True, one_hot=one_hot, backend=backend)
+    model, plain = SentimentModel(config), SentimentModel(replace(config, shortcut=False))
+    reviews = few(9, 3)  # the padding of the second is not read
+    with torch.no_grad():
+        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+            theirs.copy_(ours[:, : theirs.shape[1]] if ours.shape != theirs.shape else ours)
+    weight = model.head.weight[:, model.pooled :].squeeze(0)
+    past = []
+    for words in ([1, *range(4, 13)], [1, *range(13, 16)]):  # after the start number
+        vectors = model.embedding(torch.tensor(words))
+        past.append(vectors.sum(0) @ weight / len(words) ** 0.5)
+    wanted = whole(config, reviews, plain) + torch.stack(past)
+    torch.testing.assert_close(whole(config, reviews, model), wanted)
+
+
+def test_ngrams_that_are_left_are_read_louder_in_training() -> None:
+    model = SentimentModel(settings(features="learned", feature_dropout=0.25), 9)
+    torch.nn.init.ones_(model.ngrams.weight)
+    words, marks = torch.zeros(200, 5, 16), torch.full((200, 5, 2), 3, dtype=torch.int32)
+    read = model._beside(words, marks)
+    assert read.unique().tolist() == pytest.approx([0, 4 / 3, 8 / 3])
+    assert read.mean().item() == pytest.approx(2, abs=0.15)
+    assert (model.eval()._beside(words, marks) == 2).all()
+
+
+def test_a_shortcut_needs_pooling() -> None:
+    with pytest.raises(DataError, match="--shortcut needs a --pooling other than last"):
+        Config(shortcut=True)
+
+
 @pytest.mark.parametrize("features", FEATURES)
 def test_every_kind_of_features_learns(features: str) -> None:
     config = settings(features=features, feature_dropout=0.2 if features != "none" else 0.0)

@@ -126,6 +126,12 @@ class Config:
         "What of the last layer is read: its last state, or its largest or mean output over the "
         "time steps of a review; with these, padding is not read.",
     )
+    shortcut: bool = setting(
+        False,
+        "Model",
+        "Let the output layer read the words too, past the recurrent layers: the sum of their "
+        "vectors over a review.",
+    )
     output_activation: Literal["none", "relu", "tanh", "sigmoid"] | None = setting(
         None, "Model", "Between output layer and loss; sigmoid for bce and else none if unset."
     )
@@ -215,6 +221,8 @@ class Config:
             )
         if self.segment is not None and self.pooling == "last":
             raise DataError("--segment needs a --pooling other than last, over all pieces")
+        if self.shortcut and self.pooling == "last":
+            raise DataError("--shortcut needs a --pooling other than last")
         if self.segment is not None and self.batches == "bucketed":
             raise DataError(
                 "--segment reads no padding: use --batches padded, the default, with it"

@@ -40,7 +40,7 @@ def layer_table(model: Ensemble, config: Config) -> list[LayerRow]:
     names += [f"{config.cell} {index}" for index in range(1, config.layers + 1)]
     recurrent = config.hidden_size * directions
     outputs += [f"(T, B, {recurrent})"] * (config.layers - 1)
-    outputs.append(f"(B, {network.head.in_features})")
+    outputs.append(f"(B, {network.pooled})")
     outputs.append(
         "(B,)" if network.head.out_features == 1 else f"(B, {network.head.out_features})"
     )

@@ -101,20 +101,22 @@ class SentimentModel(nn.Module):
             self.ngrams = NgramEmbedding(1 + ngrams, features)
         elif config.features != "none":
             features += KINDS[config.features].channels
-        recurrent = _recurrent_class(config)
+        inputs, recurrent = features, _recurrent_class(config)
         self.layers = nn.ModuleList()
         for _ in range(config.layers):
             self.layers.append(
                 recurrent(features, config.hidden_size, bidirectional=config.bidirectional)
             )
             features = config.hidden_size * (2 if config.bidirectional else 1)
-        pools = 2 if config.pooling == "max-mean" else 1
-        self.head = nn.Linear(features * pools, LOSSES[config.loss].outputs)
+        self.pooled = features * (2 if config.pooling == "max-mean" else 1)
+        past = inputs if config.shortcut else 0
+        self.head = nn.Linear(self.pooled + past, LOSSES[config.loss].outputs)
 
     def forward(self, batch: Batch) -> Tensor:
         """Returns what the loss takes: one number for each review, (B,), or two, (B, 2)."""
         config = self.config
         x, embedding = self._first_input(self._drop_words(batch.ids), batch.marks)
+        inputs = x
         for index, layer in enumerate(self.layers):
             if index:
                 embedding = None
@@ -126,6 +128,9 @@ class SentimentModel(nn.Module):
             if config.pooling == "last"
             else _pool(config.pooling, x, batch.lengths, batch.owners)
         )
+        if config.shortcut:
+            past = _root_sum(inputs, batch.lengths, batch.owners)
+            features = torch.cat([features, past], 1)
         features = dropout(features, config.head_dropout, self.training)
         activation = ACTIVATIONS[activation_before(config.loss, config.output_activation)]
         outputs: Tensor = activation(self.head(features))
@@ -140,13 +145,14 @@ class SentimentModel(nn.Module):
     def _first_input(self, ids: Tensor, marks: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns what the first layer reads, and the embedding if those are ids of its rows.
 
-        Layers of fastrnn read ids, at less cost than vectors; a mask needs vectors to lie on.
+        Layers of fastrnn read ids, at less cost than vectors; a mask needs vectors to lie on, and a
+        shortcut vectors to add.
         """
         config = self.config
         if marks is not None:
             return self._beside(self.embedding(ids), marks), None
         drops = self.training and config.input_dropout > 0
-        if config.backend == "torch" or (drops and config.one_hot):
+        if config.backend == "torch" or config.shortcut or (drops and config.one_hot):
             return self._drop_inputs(self.embedding(ids)), None
         if isinstance(self.embedding, OneHot):
             return ids, None
@@ -157,11 +163,11 @@ class SentimentModel(nn.Module):
 
     def _beside(self, words: Tensor, marks: Tensor) -> Tensor:
         """Returns vectors (T, B, features) of words and of the marks (T, B, C) beside them."""
-        if self.training and self.config.feature_dropout:
-            kept = torch.rand(marks.shape, device=marks.device) >= self.config.feature_dropout
-            marks = marks * kept
+        dropped = self.config.feature_dropout if self.training else 0
+        if dropped:
+            marks = marks * (torch.rand(marks.shape, device=marks.device) >= dropped)
         if self.config.features == "learned":
-            return self._drop_inputs(words + self.ngrams(marks))
+            return self._drop_inputs(words + self.ngrams(marks) / (1 - dropped))
         return torch.cat([self._drop_inputs(words), marks.to(words.dtype)], -1)
 
     def _drop_inputs(self, x: Tensor) -> Tensor:
@@ -204,20 +210,42 @@ def _pool(
 
     With `owners`, as in `Batch`, B is the number of pieces before and of reviews after.
     """
-    if lengths is None:
-        lengths = torch.full(output.shape[1:2], len(output))
-    lengths = lengths.to(output.device)
+    lengths = _all_lengths(output, lengths)
     pooled = []
     if "max" in pooling:
-        padding = ~valid(lengths, "right", len(output)).unsqueeze(-1)
-        largest = output.masked_fill(padding, -torch.inf).amax(0)
+        largest = output.masked_fill(_padding(output, lengths), -torch.inf).amax(0)
         pooled.append(largest if owners is None else _reduce(largest, owners, "amax"))
     if "mean" in pooling:
-        total, steps = output.sum(0), lengths.unsqueeze(1).to(output.dtype)
-        if owners is not None:
-            total, steps = _reduce(total, owners, "sum"), _reduce(steps, owners, "sum")
+        total, steps = _sums(output, lengths, owners)
         pooled.append(total / steps)
     return torch.cat(pooled, 1)
+
+
+def _root_sum(inputs: Tensor, lengths: Tensor | None, owners: Tensor | None) -> Tensor:
+    """The sum (B, F) of the inputs (T, B, F) of a review, over the root of the number of its steps.
+
+    A mean would be next to nothing where few words of many matter.
+    """
+    lengths = _all_lengths(inputs, lengths)
+    own = inputs.masked_fill(_padding(inputs, lengths), 0)
+    total, steps = _sums(own, lengths, owners)
+    return total / steps.sqrt()
+
+
+def _all_lengths(x: Tensor, lengths: Tensor | None) -> Tensor:
+    return (torch.full(x.shape[1:2], len(x)) if lengths is None else lengths).to(x.device)
+
+
+def _padding(x: Tensor, lengths: Tensor) -> Tensor:
+    return ~valid(lengths, "right", len(x)).unsqueeze(-1)
+
+
+def _sums(x: Tensor, lengths: Tensor, owners: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of x (T, B, F), zero behind a review's end, the sum (B, F), and the steps (B, 1) of it."""
+    total, steps = x.sum(0), lengths.unsqueeze(1).to(x.dtype)
+    if owners is None:
+        return total, steps
+    return _reduce(total, owners, "sum"), _reduce(steps, owners, "sum")
 
 
 def _reduce(pieces: Tensor, owners: Tensor, how: str) -> Tensor:
