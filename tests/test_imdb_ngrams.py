@@ -41,7 +41,7 @@ def plain_ratios(reviews: Reviews, part: np.ndarray, review: int) -> np.ndarray:
                 counts[reviews.labels[index]].update(distinct)
         column = [
             np.log((counts[1][gram] + 1) / (counts[0][gram] + 1))
-            if gram is not None and everywhere[gram] >= ngrams.LEAST_REVIEWS
+            if gram is not None and everywhere[gram] >= NB.least
             else 0.0
             for gram in held(reviews[review], order)
         ]

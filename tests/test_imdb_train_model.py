@@ -82,6 +82,12 @@ def test_torch_init_is_that_of_torch():
             assert torch.equal(parameter, value)
 
 
+def test_small_init_is_that_of_torch_but_for_the_embedding():
+    torch_s, small = (build(init=init) for init in ("torch", "small"))
+    for (name, ours), theirs in zip(small.named_parameters(), torch_s.parameters(), strict=True):
+        assert torch.equal(ours, theirs * 0.1 if name == "embedding.weight" else theirs)
+
+
 @pytest.mark.parametrize(("cell", "gates"), [("rnn", 1), ("lstm", 4), ("gru", 3)])
 def test_keras_init(cell, gates):
     model = build(cell=cell, init="keras", hidden_size=12, num_words=5000)

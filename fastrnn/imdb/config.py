@@ -135,7 +135,11 @@ class Config:
     output_activation: Literal["none", "relu", "tanh", "sigmoid"] | None = setting(
         None, "Model", "Between output layer and loss; sigmoid for bce and else none if unset."
     )
-    init: Literal["torch", "keras"] = setting("torch", "Model", "Whose initial weights.")
+    init: Literal["torch", "keras", "small"] = setting(
+        "torch",
+        "Model",
+        "Whose initial weights; small: torch's, and a tenth of them for the embedding.",
+    )
     members: int = setting(
         1,
         "Model",

@@ -275,15 +275,18 @@ def initialise(model: nn.Module, init: str) -> None:
 
     Args:
         model: one network or several, on the CPU so that every device starts from the same numbers.
-        init: "torch" for the modules' own defaults; "keras" for those of `keras.layers`: embedding
-            uniform in ±0.05, kernels Glorot uniform, recurrent kernels orthogonal, biases zero and
-            the LSTM's forget bias one.
+        init: "torch" for the modules' own defaults; "small" for these, and a tenth of them for the
+            embedding; "keras" for those of `keras.layers`: embedding uniform in ±0.05, kernels
+            Glorot uniform, recurrent kernels orthogonal, biases zero and the LSTM's forget bias
+            one.
     """
     for module in model.modules():
         if isinstance(module, NgramEmbedding):
             module.reset_parameters()
-        elif init == "torch" and isinstance(module, nn.Embedding | nn.Linear | nn.RNNBase):
+        elif init != "keras" and isinstance(module, nn.Embedding | nn.Linear | nn.RNNBase):
             module.reset_parameters()
+            if init == "small" and isinstance(module, nn.Embedding):
+                module.weight.mul_(0.1)
         elif isinstance(module, nn.Embedding):
             nn.init.uniform_(module.weight, -0.05, 0.05)
         elif isinstance(module, nn.Linear):

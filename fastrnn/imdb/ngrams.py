@@ -21,7 +21,6 @@ Floats = npt.NDArray[np.float16]
 Ints = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.float16] | npt.NDArray[np.int32]
 
-LEAST_REVIEWS = 3  # an n-gram in fewer reviews says more of them than of others
 FOLDS = 10
 FOLD_SEED = 7
 INVERSE_PENALTY = 0.1
@@ -35,10 +34,13 @@ class Kind(NamedTuple):
     Attributes:
         orders: The n of the n-grams that end at the token.
         scores: How many scores each has; 0 where marks tell which n-gram it is.
+        least: N-grams in fewer training reviews are left out: they say more of these reviews than
+            of others.
     """
 
     orders: tuple[int, ...]
     scores: int
+    least: int
 
     @property
     def channels(self) -> int:
@@ -47,10 +49,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "none": Kind((), 0),
-    "learned": Kind((2, 3), 0),
-    "nb": Kind((1, 2, 3), 1),
-    "nbsvm": Kind((1, 2, 3), 2),
+    "none": Kind((), 0, 1),
+    "learned": Kind((2, 3), 0, 5),
+    "nb": Kind((1, 2, 3), 1, 3),
+    "nbsvm": Kind((1, 2, 3), 2, 3),
 }
 """By the name of the features in the settings."""
 
@@ -95,7 +97,7 @@ class NgramTable:
     Args:
         kind: What the marks are to tell.
         vocabulary: As in `ngram_keys`.
-        keys: int64 (K,), increasing; the n-grams that at least `LEAST_REVIEWS` reviews hold.
+        keys: int64 (K,), increasing; the n-grams that enough reviews hold.
         scores: float16 (K, S), S as the kind says.
 
     Raises:
@@ -162,9 +164,9 @@ def fit(
     Source:
         Wang and Manning, "Baselines and Bigrams", ACL 2012.
     """
-    counts = _Counts.of(reviews, vocabulary, kind.orders)
+    counts = _Counts.of(reviews, vocabulary, kind)
     if len(counts.keys) == 0:
-        raise _too_few(reviews)
+        raise _too_few(reviews, kind)
     if kind.scores == 0:
         scores = np.empty((len(counts.keys), 0), np.float16)
         return counts.rows, NgramTable(kind, vocabulary, counts.keys, scores)
@@ -207,16 +209,16 @@ class _Counts:
     holds: Any
 
     @classmethod
-    def of(cls, reviews: Reviews, vocabulary: int, orders: tuple[int, ...]) -> _Counts:
+    def of(cls, reviews: Reviews, vocabulary: int, kind: Kind) -> _Counts:
         n = len(reviews)
         review = np.repeat(np.arange(n), np.diff(reviews.offsets))
         kept, rows, columns = [], [], []
         first = 0
-        for keys in ngram_keys(reviews, vocabulary, orders):
+        for keys in ngram_keys(reviews, vocabulary, kind.orders):
             distinct, row = _number(keys)
             held = np.sort(row[keys >= 0] * n + review[keys >= 0])
             held = held[_begins(held)]  # once for each review
-            enough = np.bincount(held // n, minlength=len(distinct)) >= LEAST_REVIEWS
+            enough = np.bincount(held // n, minlength=len(distinct)) >= kind.least
             number = np.where(enough, first + np.cumsum(enough) - 1, -1)
             first += int(np.count_nonzero(enough))
             kept.append(distinct[enough])
@@ -256,7 +258,7 @@ def _scores(counts: _Counts, reviews: Reviews, part: npt.NDArray[np.bool_], kind
     holds = counts.holds[part]
     positive = reviews.labels[part] == 1
     if positive.all() or not positive.any():
-        raise _too_few(reviews)
+        raise _too_few(reviews, kind)
     p, q = holds[positive].sum(0) + 1, holds[~positive].sum(0) + 1
     ratio = np.log(p / q)
     scores = [ratio]
@@ -282,9 +284,9 @@ def _marks(scores: Floats, rows: npt.NDArray[np.int32]) -> Marks:
     return marks
 
 
-def _too_few(reviews: Reviews) -> DataError:
+def _too_few(reviews: Reviews, kind: Kind) -> DataError:
     return DataError(
-        f"--features takes n-grams that {LEAST_REVIEWS} training reviews hold, in {FOLDS} parts "
+        f"--features takes n-grams that {kind.least} training reviews hold, in {FOLDS} parts "
         f"with both labels, and {len(reviews):,} reviews are too few: give more, or "
         "--features none"
     )
