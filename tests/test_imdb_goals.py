@@ -40,6 +40,7 @@ def small(preset: str, **given: Any) -> Config:
         "hidden_size": 8,
         "embedding_size": 8,
         "batch_size": 20,
+        "epochs": 2,
     }
     return configure(preset, **{**sizes, "warmup_steps": 0, "lr": 0.02, **given})
 

@@ -50,7 +50,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "none": Kind((), 0, 1),
-    "learned": Kind((2, 3), 0, 5),
+    "learned": Kind((2, 3), 0, 6),
     "nb": Kind((1, 2, 3), 1, 3),
     "nbsvm": Kind((1, 2, 3), 2, 3),
 }
