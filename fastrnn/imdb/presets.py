@@ -80,8 +80,8 @@ PRESETS = {
     ),
     "torch-rnn": Preset(
         "embedding of 16, RNN of 8 units, sigmoid and BCE, torch's initial weights",
-        # The text's patience stays: with more, 76 % are reached, so the text's own run seems to have
-        # stopped on a plateau, too.
+        # The text's patience stays: with more, 76 % are reached, so the text's own run seems to
+        # have stopped on a plateau, too.
         replace(_TORCH, cell="rnn", loss="bce", lr=2e-4),
         reported_validation=0.7272,
         reported_epochs=51,
