@@ -26,7 +26,7 @@ from benchmarks.cases import CELLS, Shape
 from benchmarks.check import agree
 from benchmarks.options import add_threads, shape
 from benchmarks.readme import FEATURES, put
-from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
+from benchmarks.report import facts_text, machine, ms_text, save, spread_text
 from benchmarks.timing import Spread, interleave, ratios
 from fastrnn import reference
 
@@ -108,7 +108,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "|---|--:|---|--:|:--|:--|:--|:--|",
     ]
     for row in results["rows"]:
-        over = {name: ratio_text(each) for name, each in row["over_plain"].items()}
+        over = {name: spread_text(each) for name, each in row["over_plain"].items()}
         lines.append(
             f"| {row['shape']} | {row['threads']} | {row['cell']} | "
             f"{ms_text(row['ms']['plain']['median'])} | {over['recurrent']} | {over['input']} | "

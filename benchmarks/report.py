@@ -99,9 +99,14 @@ def save(path: Path, results: Mapping[str, Any]) -> None:
     write_file(path, (json.dumps(results, indent=1) + "\n").encode())
 
 
+def spread_text(ratio: Mapping[str, float]) -> str:
+    """Median with quartiles."""
+    return "{median:.2f} ({low:.2f} to {high:.2f})".format(**ratio)
+
+
 def ratio_text(ratio: Mapping[str, float]) -> str:
-    """Median with quartiles, and the word for it where fastrnn loses."""
-    text = "{median:.2f} ({low:.2f} to {high:.2f})".format(**ratio)
+    """The same of a rival's time over fastrnn's, and the word for it where fastrnn loses."""
+    text = spread_text(ratio)
     return f"{text} slower" if ratio["median"] < 1 else text
 
 
