@@ -1,4 +1,4 @@
-"""`python -m benchmarks.imdb_presets FOLDER` puts a comparison of all presets into the README.
+"""`python -m benchmarks.imdb_presets FOLDER` puts a comparison of all presets into a page.
 
 FOLDER is what `fastrnn-imdb compare --out FOLDER` filled.
 """
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="what `fastrnn-imdb compare` filled")
     parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to write")
     parser.add_argument(
-        "--readme", type=Path, default=readme.README, help="page to put the table into"
+        "--readme", type=Path, default=readme.FEATURES, help="page to put the table into"
     )
     options = parser.parse_args(argv)
     records, at = read(options.folder), commit()

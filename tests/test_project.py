@@ -72,9 +72,19 @@ def test_lint_tools_are_pinned_in_pyproject_alone():
         assert [pin for _, pin in pins if pin in path.read_text()] == [], name(path)
 
 
-@pytest.mark.parametrize("table", ["benchmarks", "imdb-presets", "clients"])
-def test_readme_has_a_measured_table_or_says_that_it_has_not(table):
-    shown = readme.split(README, table)[1]
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [
+        (readme.README, "benchmarks"),
+        (readme.README, "lengths"),
+        (readme.README, "clients"),
+        (readme.FEATURES, "tokens"),
+        (readme.FEATURES, "dropout"),
+        (readme.FEATURES, "imdb-presets"),
+    ],
+)
+def test_pages_have_a_measured_table_or_say_that_they_have_not(page, table):
+    shown = readme.split(page.read_text(), table)[1]
     assert shown == "Not measured yet.\n" or "\n|---|" in shown
 
 

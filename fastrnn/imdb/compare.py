@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from statistics import mean, median
 from typing import get_args, get_type_hints
 
@@ -110,9 +111,11 @@ def make_rows(records: Iterable[Record]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> Grid:
-    """Returns the one table: a line for each preset and backend."""
+    """Returns the one table: a line for each preset and backend; no column without a text."""
     torch = {row.preset: row for row in rows if row.backend == "torch"}
-    return Grid(TITLES, [_line(row, torch.get(row.preset)) for row in rows])
+    lines = [_line(row, torch.get(row.preset)) for row in rows]
+    filled = [any(texts) for texts in zip(*lines, strict=True)]
+    return Grid(tuple(compress(TITLES, filled)), [tuple(compress(line, filled)) for line in lines])
 
 
 def _line(row: Row, torch: Row | None) -> tuple[str, ...]:
