@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from sklearn.linear_model import LogisticRegression
 
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.reviews import Reviews
@@ -230,6 +228,8 @@ class _Counts:
         begins = np.searchsorted(entries, np.arange(n + 1) * _WIDE)
         # liblinear takes indices of 32 bits alone.
         indices, begins = (entries % _WIDE).astype(np.int32), begins.astype(np.int32)
+        from scipy.sparse import csr_array  # here: few commands count
+
         holds = csr_array((np.ones(len(entries)), indices, begins), shape=(n, first))
         return cls(np.concatenate(kept), np.stack(rows, 1), holds)
 
@@ -265,6 +265,9 @@ def _scores(counts: _Counts, reviews: Reviews, part: npt.NDArray[np.bool_], kind
     if kind.scores == 2:
         scale = ratio - np.log(p.sum() / q.sum())
         holds.data *= scale[holds.indices]
+        # Imported here: it takes as long as torch, and few commands fit anything.
+        from sklearn.linear_model import LogisticRegression
+
         regression = LogisticRegression(
             C=INVERSE_PENALTY, solver="liblinear", dual=True, max_iter=30, tol=1e-2, random_state=0
         )
