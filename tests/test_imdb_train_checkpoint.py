@@ -59,6 +59,8 @@ def test_holds_all_that_it_should(path, state):
         assert_same(getattr(kept, name), getattr(wanted, name))
     assert kept.history == wanted.history and len(kept.history) == 1
     assert {int(each["step"]) for each in kept.optimizer.values()} == {5}
+    # The weights of the best epoch are in the file once, where it is the last.
+    assert all(kept.best_weights[k].data_ptr() == each.data_ptr() for k, each in kept.model.items())
 
 
 def test_a_model_alone_is_enough_to_use_it(tmp_path, state, path):

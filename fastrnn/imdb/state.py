@@ -113,9 +113,10 @@ class State:
         device = torch.device(self.config.device)
         if device.type == "cuda":
             generators["device"] = torch.cuda.get_rng_state(device)
+        weights = self.model.state_dict()
         return Snapshot(
-            self.model.state_dict(),
-            self.best_weights,
+            weights,
+            weights if self.improved else self.best_weights,  # a file holds the same tensors once
             self.optimizer.state_dict()["state"],
             [tuple(epoch) for epoch in self.history],
             generators,
