@@ -38,7 +38,7 @@ from benchmarks.cores import limited_to
 from benchmarks.engines.keras_jax import KerasJax
 from benchmarks.imdb_loops import BATCH, ENGINES, Job, Result, encode
 from benchmarks.options import add_threads
-from benchmarks.report import machine_facts, save
+from benchmarks.report import machine_facts, save, spread_text
 from benchmarks.timing import Spread
 
 ROOT = Path(__file__).parents[1]
@@ -112,20 +112,15 @@ def make_row(cell: str, threads: int, rounds: Sequence[Mapping[str, Mapping[str,
     }
 
 
-def spread_text(spread: Mapping[str, float]) -> str:
-    """Median with quartiles."""
-    return "{median:.3f} ({low:.3f} to {high:.3f})".format(**spread)
-
-
 def lines(row: Row) -> list[str]:
     """The rows of the table for one cell: a line for each engine, and how fastrnn compares."""
     table = []
     for engine, seconds in row["seconds"].items():
-        text = f"{row['threads']:7} {row['cell']:5}{engine:10} {spread_text(seconds):26}"
+        text = f"{row['threads']:7} {row['cell']:5}{engine:10} {spread_text(seconds, 3):26}"
         text += f"{row['cpu_seconds'][engine]:7.3f} "
         if engine in row["ratio"]:
             ratio = row["ratio"][engine]
-            text += f" {spread_text(ratio):26}"
+            text += f" {spread_text(ratio, 3):26}"
             if engine != "floor" and ratio["median"] < 1:
                 text += " fastrnn is slower"
         table.append(text.rstrip())

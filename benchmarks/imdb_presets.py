@@ -60,7 +60,7 @@ def markdown(records: Sequence[Record], at: str | None) -> str:
     far = "\n".join(f"- {text}" for text in compare.explanations(rows))
     notes = " ".join(compare.notes(rows))
     return (
-        f"Seeds {seeds} (mean ± standard deviation); {made}; fastrnn at {at}. With 5,000 "
+        f"Seeds {seeds} (mean ± standard deviation); {made}; table made at {at}. With 5,000 "
         f"validation reviews one standard error of an accuracy is 0.6 points. {notes}\n"
         f"\n{tables.markdown(compare.table(rows))}" + (f"\n{far}\n" if far else "")
     )

@@ -99,9 +99,10 @@ def save(path: Path, results: Mapping[str, Any]) -> None:
     write_file(path, (json.dumps(results, indent=1) + "\n").encode())
 
 
-def spread_text(ratio: Mapping[str, float]) -> str:
+def spread_text(spread: Mapping[str, float], digits: int = 2) -> str:
     """Median with quartiles."""
-    return "{median:.2f} ({low:.2f} to {high:.2f})".format(**ratio)
+    median, low, high = (f"{spread[name]:.{digits}f}" for name in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
 
 
 def ratio_text(ratio: Mapping[str, float]) -> str:

@@ -100,7 +100,7 @@ ROWS = (
     Row(
         "Dropout of states and of inputs, one mask for all steps, as Keras has it",
         "no",
-        "`recurrent_dropout=`, `input_dropout=`, inside the kernels",
+        "`recurrent_dropout=` inside the kernels, `input_dropout=` before them",
         ("test_dropout.py::test_modules", "test_dropout.py::test_kernels_equal_the_reference"),
     ),
     Row(

@@ -31,7 +31,6 @@ class Ensemble(nn.Module):
     def __init__(self, config: Config, ngrams: int = 0) -> None:
         """Builds the networks."""
         super().__init__()
-        self.config = config
         self.networks = nn.ModuleList(SentimentModel(config, ngrams) for _ in range(config.members))
 
     def forward(self, batch: Batch) -> Tensor:
