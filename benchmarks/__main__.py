@@ -20,7 +20,7 @@ from benchmarks.cases import CELLS, DTYPES, QUICK_SHAPES, SHAPES, SUITES, Shape,
 from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
 from benchmarks.options import add_threads, shape
 
-TABLE = "benchmarks"
+TABLES = {"float32": "benchmarks", "bfloat16": "bfloat16"}  # of dtypes, on their pages
 ROOT = Path(__file__).parents[1]
 README_RESULTS = Path(__file__).parent / "results" / "layers.json"
 OUT = Path("runs") / "benchmarks"
@@ -154,14 +154,19 @@ def merge(results: dict[str, Any], threads: int, entries: Iterable[Mapping[str, 
     return len(rows) + len(notes)
 
 
+def page_of(dtype: str) -> Path:
+    """Where the table of a dtype is."""
+    return readme.README if dtype == "float32" else readme.FEATURES
+
+
 def main(argv: list[str] | None = None) -> None:
     """Does what the command line asks for."""
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["gpu-check"]:
         sys.exit(gpu_check.main(words[1:]))
     options = arguments(words)
-    if options.readme:
-        readme.split(readme.README.read_text(), TABLE)  # fails before the work, not after it
+    for dtype, table in TABLES.items() if options.readme else ():
+        readme.split(page_of(dtype).read_text(), table)  # fails before the work, not after it
     if options.earlier:
         results = json.loads(options.earlier.read_text())
         print(report.HEADER, *map(report.line, results["rows"]), sep="\n")
@@ -174,7 +179,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nThe page is {page.write(options.out, results)}")
     if options.readme:
         report.save(README_RESULTS, results)
-        readme.put(readme.README, TABLE, tables.markdown(results))
+        for dtype, table in TABLES.items():
+            readme.put(page_of(dtype), table, tables.markdown(results, dtype))
     if results["failed"]:
         sys.exit("Not all went well: see the notes.")
 

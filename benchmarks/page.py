@@ -20,6 +20,7 @@ from benchmarks.report import (
     group_title,
     groups,
     ms_text,
+    peak_of,
     ratio_text,
     share,
 )
@@ -75,7 +76,7 @@ def group(
     }
     return {
         "title": group_title(threads, dtype),
-        "peak": peaks.get(str(threads)),
+        "peak": peak_of(peaks, threads, dtype),
         "engines": [name for name in engines if name not in (TORCH, FASTRNN)],
         "behind": behind(rows),
         "tables": {

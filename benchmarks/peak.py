@@ -16,18 +16,24 @@ def measure(threads: int) -> dict[str, float]:
 
     Returns:
         `flop_per_s`: float32 multiply-adds in the instruction set that fastrnn uses, each two
-        operations, on all threads at once. `bytes_per_s`: the best of several runs of
-        c = a + 2 b on large arrays, counting two reads and one write of each element.
+        operations, on all threads at once; `bfloat16_flop_per_s`: the same of bfloat16 where that
+        has products of it. `bytes_per_s`: the best of several runs of c = a + 2 b on large arrays,
+        counting two reads and one write of each element.
     """
-    return {"flop_per_s": flop_rate(threads), "bytes_per_s": stream_rate()}
-
-
-def flop_rate(threads: int) -> float:
-    """Operations per second of all threads together."""
     from fastrnn import _C  # the module is needed only where the kernels are built
 
+    rates = {"flop_per_s": flop_rate(threads), "bytes_per_s": stream_rate()}
+    if _C.multiplies_bfloat16():
+        rates["bfloat16_flop_per_s"] = flop_rate(threads, bfloat16=True)
+    return rates
+
+
+def flop_rate(threads: int, bfloat16: bool = False) -> float:
+    """Operations per second of all threads together."""
+    from fastrnn import _C
+
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(lambda _: _C.fma_rate(), range(threads)))
+        return sum(pool.map(lambda _: _C.fma_rate(bfloat16), range(threads)))
 
 
 def stream_rate() -> float:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.cases import CELLS, PASSES, SWEEPS, Shape
 from benchmarks.engines import ENGINES, FASTRNN, TORCH
-from benchmarks.report import Row, group_title, groups, share
+from benchmarks.report import Row, group_title, groups, peak_of, share
 
 COLOURS = {name: f"C{index}" for index, name in enumerate(ENGINES)}
 MARKERS = dict(zip(CELLS, "o^s", strict=True))
@@ -24,17 +24,17 @@ def plots(results: Mapping[str, Any]) -> dict[str, str]:
     made = {}
     for (threads, dtype), rows in groups(results["rows"]).items():
         key, title = f"{dtype}-threads-{threads}", group_title(threads, dtype)
+        peak = peak_of(results["peaks"], threads, dtype)
         for axis in SWEEPS:
             swept = [row for row in rows if axis in row["suites"]]
             if len({row["shape"] for row in swept}) < 2:
                 continue
             made[f"time-{axis}-{key}"] = over_size(swept, axis, f"Time over {axis}: {title}")
-            if str(threads) in results["peaks"]:
+            if peak is not None:
                 made[f"share-{axis}-{key}"] = over_size(
                     swept, axis, f"Share of peak over {axis}: {title}", results["peaks"]
                 )
-        if str(threads) in results["peaks"]:
-            peak = results["peaks"][str(threads)]
+        if peak is not None:
             made[f"roofline-{key}"] = roofline(rows, peak, f"Roofline: {title}")
     return made
 

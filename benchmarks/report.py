@@ -143,11 +143,22 @@ def groups(rows: Iterable[Row]) -> dict[tuple[int, str], list[Row]]:
     return found
 
 
-def share(row: Row, name: str, peaks: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Part of the measured peak of float32 that an engine reached; None without a peak."""
-    if str(row["threads"]) not in peaks:
+def peak_of(peaks: Mapping[str, Any], threads: int, dtype: str) -> dict[str, float] | None:
+    """`flop_per_s` and `bytes_per_s` at most; of float32 where a dtype has no products of its own.
+
+    None where there was nothing to measure them with.
+    """
+    found = peaks.get(str(threads))
+    if found is None:
         return None
-    return row["flop"] / (row["ms"][name] / 1e3) / peaks[str(row["threads"])]["flop_per_s"]
+    rate = found.get(f"{dtype}_flop_per_s", found["flop_per_s"])
+    return {"flop_per_s": rate, "bytes_per_s": found["bytes_per_s"]}
+
+
+def share(row: Row, name: str, peaks: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Part of the measured peak that an engine reached; None without a peak."""
+    peak = peak_of(peaks, row["threads"], row["dtype"])
+    return None if peak is None else row["flop"] / (row["ms"][name] / 1e3) / peak["flop_per_s"]
 
 
 def line(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The Markdown table of the README and the rows of the page, both from the results."""
+"""The Markdown tables of the results."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from benchmarks.report import (
 COLUMNS = ("torch ms", "fastrnn ms", "torch / fastrnn (quartiles)", "best rival / fastrnn")
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """One line per shape and cell, inference beside training: float32 on one thread."""
+def markdown(results: Mapping[str, Any], dtype: str = "float32") -> str:
+    """One line per shape and cell, inference beside training, on one thread."""
     rows = [
         row
         for row in results["rows"]
-        if "shapes" in row["suites"] and (row["threads"], row["dtype"]) == (1, "float32")
+        if "shapes" in row["suites"] and (row["threads"], row["dtype"]) == (1, dtype)
     ]
+    if not rows:
+        return "Not measured yet.\n"
     titles = " | ".join(f"{step}: {' | '.join(COLUMNS)}" for step in PASSES)
     lines = [
-        f"{facts_text(results['machine'])}. One thread, float32. {rivals_text(results)}",
+        f"{facts_text(results['machine'])}. One thread, {dtype}. {rivals_text(results)}",
         "",
         f"| T,B,I,H | cell | {titles} |",
         "|---|---|" + "--:|--:|:--|:--|" * len(PASSES),

@@ -1,7 +1,7 @@
 // One layer, one direction, as the kernels see it: sizes, strides and pointers; no torch.
 //
 // T steps, B batch, I input, H hidden; G gates and S sums of the cell (cells.h). All pointers are
-// to elements of the layer's dtype, or of the one it is computed in (Wide); none of the written
+// to elements of the layer's dtype, or of the one it is summed in (Wide); none of the written
 // arrays may overlap another array. Null pointers are allowed only where said.
 #pragma once
 
@@ -125,26 +125,30 @@ struct LayerForward {
   int64_t table_rows;
   const T* hx;  // (B, features)
   const T* cx;  // (B, H), LSTM; else null
+  // (B, H), what a step needs of the one before beside h: c of the LSTM, and of a type that is only
+  // stored GRU's h as it was before it was rounded; else null. Holds cx or hx before the first
+  // step.
+  Wide<T>* carried;
   // With a projection, (H, features) in panels of projection_panel vectors; else null.
-  const Wide<T>* projection;
+  const Packed<T>* projection;
   int64_t projection_panel;
-  Wide<T>* unprojected;  // (B, H), of the current step
+  T* unprojected;  // (B, H), of the current step
   // Packed; or, for a single step, null, with the matrices (G*H, I) and (G*H, H) themselves; then
   // there is no projection.
-  const Wide<T>* weights;
+  const Packed<T>* weights;
   bool bfloat16_weights;  // those of the hidden product are packed so; one row, widest panels
-  const Wide<T>*weight_ih, *weight_hh;
+  const T *weight_ih, *weight_hh;
   const Wide<T>* bias;  // packed sums of the biases
   // Multiplies the previous h of each row before the hidden product; (B, features), or null. With
   // it there is no projection.
   const Wide<T>* mask;
   // (2, B, features): h times mask, of even times and of odd ones, which other units of a step read
   // while its own are written. Before the first step both are hx times mask.
-  Wide<T>* masked;
+  T* masked;
   T* output;  // features for each row, rows output_stride apart; run_forward takes null, too
   int64_t output_stride;
   T* h_n;      // (B, features)
-  T* c_n;      // (B, H), LSTM; else null. Holds c of the current step meanwhile
+  T* c_n;      // (B, H), LSTM; else null
   T* reserve;  // (reserve_per_unit, H) for each row, or null when backward will not be asked for
 };
 
@@ -161,22 +165,22 @@ struct LayerBackward {
   Sequence<const T> grad_output;  // features; data null: zero
   const T* hx;                    // (B, features)
   const T* cx;                    // (B, H), LSTM; else null
-  const Wide<T>* weights;         // weight_hh in panels of columns, or as it is
+  const Packed<T>* weights;       // weight_hh in panels of columns, or as it is
   bool in_place;                  // as it is
   bool wants_grad_hx;             // else grad_h is not of use after step 0
   // With a projection, (features, H) in panels of projection_panel vectors; else null.
-  const Wide<T>* projection;
+  const Packed<T>* projection;
   int64_t projection_panel;
   Wide<T>* grad_unprojected;  // (B, H), of the current step
-  Wide<T>* unprojected;       // H for each row of the steps, written
+  T* unprojected;             // H for each row of the steps, written
   const Wide<T>* mask;        // as forward's
-  Wide<T>* masked;            // with mask: features for each row of the steps, h before it, written
-  Wide<T>* grad_projected;    // features for each row of the steps, written
+  T* masked;                  // with mask: features for each row of the steps, h before it, written
+  T* grad_projected;          // features for each row of the steps, written
   const T* output;            // features for each row
   const T* reserve;           // (reserve_per_unit, H) for each row
-  T* grad_h;                  // (B, features): of the state after the steps in, before them out
-  T* grad_c;                  // (B, H), LSTM; else null
-  Wide<T>* grad_sums;         // (S, H) for each row of the steps in order of time, written
+  Wide<T>* grad_h;            // (B, features): of the state after the steps in, before them out
+  Wide<T>* grad_c;            // (B, H), LSTM; else null
+  T* grad_sums;               // (S, H) for each row of the steps in order of time, written
 };
 
 }  // namespace fastrnn

@@ -64,15 +64,21 @@ py::array_t<uint16_t> narrowed(const py::array_t<float, py::array::c_style>& x) 
   return y;
 }
 
+bool multiplies_bfloat16() { return current_kernels().bf16_products != nullptr; }
+
 // Of several short runs the best: the others were interrupted.
-double fma_rate() {
+double fma_rate(bool bfloat16) {
+  if (bfloat16 && !multiplies_bfloat16()) {
+    throw py::value_error(current_isa() + " has no products of bfloat16");
+  }
   const py::gil_scoped_release released;
-  const KernelTable<float>& kernels = current_kernels().f32;
+  const Kernels& kernels = current_kernels();
+  const auto loop = bfloat16 ? kernels.bf16_products->fma_loop : kernels.f32.fma_loop;
   double best = 0;
   for (int run = 0; run < 20; ++run) {
     float value = 0.5f;
     const auto begin = std::chrono::steady_clock::now();
-    const int64_t done = kernels.fma_loop(100000, &value);
+    const int64_t done = loop(100000, &value);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     best = std::max(best, done / seconds.count());
   }
@@ -146,8 +152,12 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_isas", &available_isas, "Those of this build and machine, the narrowest first.");
   m.def("set_cpu_isa", &set_isa, py::arg("name"), "Use another of them, for the whole process.");
   m.def("machine", &machine, "What plans depend on beside the shape, as plan takes it.");
-  m.def("fma_rate", &fma_rate,
-        "Float32 operations per second of multiply-adds on registers, on the calling thread.");
+  m.def(
+      "multiplies_bfloat16", &multiplies_bfloat16,
+      "Whether the instruction set in use has products of bfloat16, and bfloat16 layers use them.");
+  m.def("fma_rate", &fma_rate, py::arg("bfloat16") = false,
+        "Operations per second of float32 multiply-adds on registers, on the calling thread; or of "
+        "products of bfloat16 that are added to float32.");
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         py::arg("bfloat16_weights") = false, py::arg("features") = 0, py::arg("vocabulary") = 0,

@@ -127,11 +127,10 @@ Results layer_backward(const std::optional<Tensor>& grad_output,
     backward.reserve = data<Element>(reserved);
     backward.mask = data<Wide<Element>>(layer.mask);
     backward.wants_grad_hx = wants(kHx);
-    backward.grad_h = mutable_data<Element>(grad_h);
-    backward.grad_c = mutable_data<Element>(grad_c);
     run_backward(layer.mode, backward, layer.sequence<Element>(),
                  ids ? static_cast<const int32_t*>(*ids) : nullptr, weights<Element>(layer),
-                 {ids ? nullptr : target(kInput, grad_input), target(kWeightIh, grad_weight_ih),
+                 {mutable_data<Element>(grad_h), layer.cx ? mutable_data<Element>(grad_c) : nullptr,
+                  ids ? nullptr : target(kInput, grad_input), target(kWeightIh, grad_weight_ih),
                   target(kWeightHh, grad_weight_hh), target(kBiasIh, grad_bias_ih),
                   target(kBiasHh, grad_bias_hh), target(kWeightHr, grad_weight_hr),
                   to_embedding ? target(kEmbedding, grad_embedding) : nullptr});

@@ -244,7 +244,8 @@ def _plan(
 
     machine = _C.machine()
     gradients = _wants_gradients(module, input)
-    short = input.dtype is torch.bfloat16 or (
+    pairs = input.dtype is torch.bfloat16 and _C.multiplies_bfloat16()
+    short = (input.dtype is torch.bfloat16 and not pairs) or (
         input.dtype is torch.float32 and not gradients and ops.rounds_products()
     )
     steps, batch, features, hidden = shape
@@ -254,7 +255,8 @@ def _plan(
         batch,
         0 if vocabulary else features,
         hidden,
-        element_bytes=max(input.element_size(), 4),  # halves are computed in float32
+        # Halves are computed in float32, where they are not multiplied as they are.
+        element_bytes=input.element_size() if pairs else max(input.element_size(), 4),
         bfloat16_weights=short and not vocabulary,
         vocabulary=vocabulary,
         keeps=not gradients,
@@ -263,6 +265,10 @@ def _plan(
         **machine,
     )
     regime, reasons = _describe(plan, machine, shape, input.dtype)
+    if pairs:
+        reasons += ("products are of bfloat16, and h is rounded for them; sums are float32",)
+    elif input.dtype in ops.HALVES:
+        reasons += (f"{paths.dtype_name(input.dtype)} is stored, sums and states are float32",)
     if vocabulary:
         reasons += (_about_table(plan, vocabulary),)
     if module.proj_size:
@@ -319,8 +325,6 @@ def _describe(
 ) -> tuple[str, tuple[str, ...]]:
     _, batch, _, _ = shape
     reasons = [f"vectors of {machine['vector_bytes']} bytes ({_isa()})"]
-    if dtype in ops.HALVES:
-        reasons.append(f"{paths.dtype_name(dtype)} is stored, sums and states are float32")
     if plan["single_step"]:
         regime = "single step, weights read where they are"
         reasons.append("each weight is used once a row: packing would cost more than it gains")

@@ -209,7 +209,10 @@ def fakes(monkeypatch, tmp_path):
     """The program in this process, on fake engines; its README and results are copies."""
     path, kept = tmp_path / "README.md", tmp_path / "kept.json"
     path.write_text(readme.README.read_text())
+    features = tmp_path / "features.md"
+    features.write_text(readme.FEATURES.read_text())
     monkeypatch.setattr(readme, "README", path)
+    monkeypatch.setattr(readme, "FEATURES", features)
     monkeypatch.setattr(program, "README_RESULTS", kept)
     monkeypatch.setattr(program, "LIMITS", {"budget_s": 0, "min_iterations": 2})
     monkeypatch.setattr(worker, "engine", fake_engine)
@@ -230,8 +233,9 @@ def test_program_times_reports_and_reads_its_own_results(fakes, capsys):
     assert set(found["engines"]) == set(FAKES)
     assert found["peaks"]["1"]["flop_per_s"] > 0
     assert in_process.seen == [(1, "jax")]
-    shown = readme.split(readme.README.read_text(), program.TABLE)[1]
-    assert shown == tables.markdown(found)
+    for dtype, table in program.TABLES.items():
+        shown = readme.split(program.page_of(dtype).read_text(), table)[1]
+        assert f"One thread, {dtype}." in shown and shown == tables.markdown(found, dtype)
 
     printed = capsys.readouterr().out.splitlines()
     again = fakes / "again"
@@ -303,10 +307,11 @@ def test_quick_ends_in_time_and_says_what_is_missing(fakes, monkeypatch):
     assert found["notes"] == ["1 thread: 24 cases were not begun, the time was over"]
 
 
-def test_readme_table_is_made_from_the_results_kept_beside_the_program():
-    shown = readme.split(readme.README.read_text(), program.TABLE)[1]
+@pytest.mark.parametrize(("dtype", "table"), program.TABLES.items())
+def test_tables_are_made_from_the_results_kept_beside_the_program(dtype, table):
+    shown = readme.split(program.page_of(dtype).read_text(), table)[1]
     if program.README_RESULTS.exists():
-        assert shown == tables.markdown(json.loads(program.README_RESULTS.read_text()))
+        assert shown == tables.markdown(json.loads(program.README_RESULTS.read_text()), dtype)
     else:
         assert shown == "Not measured yet.\n"
 

@@ -57,6 +57,13 @@ def test_projections_share_rows_not_units():
     assert "single step" not in text and "share the hidden units" not in text
 
 
+def test_what_bfloat16_is_multiplied_as(isa):
+    module = fastrnn.LSTM(16, 8, dtype=torch.bfloat16)
+    text = str(fastrnn.explain(module, torch.randn(5, 2, 16, dtype=torch.bfloat16)))
+    assert ("products are of bfloat16" in text) == (isa == "avx512_bf16")
+    assert ("sums and states are float32" in text) == (isa != "avx512_bf16")
+
+
 def test_paths_that_are_not_ours():
     module, input = fastrnn.RNN(3, 5), torch.randn(4, 2, 3)
     meta = fastrnn.explain(module.to("meta"), input.to("meta"))

@@ -80,6 +80,37 @@ def test_a_tail_converts_as_whole_vectors_do(dtype, isa):
         np.testing.assert_array_equal(widened(dtype, bits[:n].copy()), whole[:n])
 
 
+def rounds_states(dtype: torch.dtype) -> bool:
+    """Whether the kernels multiply numbers of the dtype, so that h is rounded to it each step."""
+    return dtype is torch.bfloat16 and _C.multiplies_bfloat16()
+
+
+def rounded_layer(mode, input, hx, cx, w_ih, w_hh, b_ih, b_hh, reverse):
+    """An Elman layer of `reference.layer` in float64 whose h is rounded to bfloat16 at each step.
+
+    Unrounded it is no oracle for kernels that round: a sum near zero may cross ReLU's kink, and
+    over many steps the rounding of one grows in the next ones.
+    """
+    outputs = []
+    for x in input.flip(0) if reverse else input:
+        _, hx, _ = reference.layer(mode, x[None], hx, cx, w_ih, w_hh, b_ih, b_hh, False)
+        hx = hx + (hx.detach().bfloat16() - hx.detach())  # a gradient as without rounding
+        outputs.append(hx)
+    return torch.stack(outputs[::-1] if reverse else outputs), hx, None
+
+
+def rounded_tensors(module, input):
+    """As tensors_of, with h rounded at each step."""
+
+    def call(module, input):
+        hx = input.new_zeros(input.shape[1], module.hidden_size)
+        output, h_n, _ = rounded_layer(module.mode, input, hx, None, *module._flat_weights, False)
+        return output, h_n[None]
+
+    (output, *finals), gradients = evaluate(module, input, call=call)
+    return {"output": output, **{f"final {k}": f for k, f in enumerate(finals)}}, gradients
+
+
 @functools.cache
 def case(mode: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Any:
     """A module and input, the float64 tensors of the same numbers, and torch.nn's."""
@@ -102,9 +133,12 @@ def test_errs_no_more_than_torch(mode, dtype, shape, isa):
             assert mine[name].dtype is dtype
             if expected.numel() < 2 * FEW or not expected.any():
                 continue  # of so few, some are rounded better by luck
-            assert error(mine[name], expected) <= error(his[name], expected), name
+            if mode == "RNN_RELU" and rounds_states(dtype) and truth is exact[1]:
+                continue  # whose sums cross the kink when states are rounded is luck, too
+            # Where torch's oneDNN multiplies bfloat16 as well, both round alike, to other bits.
+            assert error(mine[name], expected) <= 1.2 * error(his[name], expected), name
             compared += 1
-    assert compared > 0 or shape[-1] < 9
+    assert compared > 0 or shape[-1] < 9 or shape[0] == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -112,14 +146,20 @@ def test_errs_no_more_than_torch(mode, dtype, shape, isa):
 @pytest.mark.parametrize("mode", MODES)
 def test_is_near_float64(mode, dtype, shape, isa):
     ours, input, (results, gradients), _ = case(mode, dtype, shape)
+    rounds = rounds_states(dtype) and mode.startswith("RNN")
+    if rounds:
+        results, gradients = rounded_tensors(copy.deepcopy(ours).double(), input.double())
     found_results, found_gradients = tensors_of(ours, input)
-    # No worse than the exact result would be when it is rounded to the dtype.
-    assert_matches(found_results, results, fraction=0.51 * torch.finfo(dtype).eps)
+    # No worse than the exact result would be when it is rounded to the dtype; where states are,
+    # a tie may go either way.
+    assert_matches(found_results, results, (1.01 if rounds else 0.51) * torch.finfo(dtype).eps)
     largest = max(expected.abs().max() for expected in gradients.values())
     for name, expected in gradients.items():
         scale = largest if expected.numel() < FEW else expected.abs().max()
-        off = (found_gradients[name] - expected).abs().max() / scale
-        assert expected.abs().max() == 0 or off <= TOLERANCES[dtype].fraction, name
+        off = (found_gradients[name] - expected).abs() / scale > TOLERANCES[dtype].fraction
+        # After a tie, a sum next to ReLU's kink may be on the other side.
+        allowed = 1e-3 if rounds and mode == "RNN_RELU" else 0.0
+        assert off.double().mean() <= allowed, name
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -163,8 +203,10 @@ def test_long_sequences_in_chunks(mode, dtype, batch, reverse, isa):
     arguments = layer_arguments(mode, steps, batch, 3, 5, dtype=dtype, requires_grad=True)
     exact = [a if a is None else a.detach().double().requires_grad_() for a in arguments]
     grad = torch.randn(steps, batch, 5, dtype=dtype)
-    mine, truth = ops.layer(mode, *arguments, reverse), reference.layer(mode, *exact, reverse)
-    assert_matches(mine, truth, fraction=0.51 * torch.finfo(dtype).eps)
+    rounds = rounds_states(dtype) and mode.startswith("RNN")
+    layer = rounded_layer if rounds else reference.layer
+    mine, truth = ops.layer(mode, *arguments, reverse), layer(mode, *exact, reverse)
+    assert_matches(mine, truth, (1.01 if rounds else 0.51) * torch.finfo(dtype).eps)
     gradients, expected = (
         torch.autograd.grad(result[0], [a for a in given if a is not None], grad.to(result[0]))
         for result, given in ((mine, arguments), (truth, exact))
@@ -181,6 +223,30 @@ def test_not_a_number_stays_in_its_row(mode, dtype, isa):
     assert output[1:, 7].isnan().all()
     assert output[:1].isfinite().all()
     assert output[:, torch.arange(13) != 7].isfinite().all()
+
+
+@pytest.mark.skipif("avx512_bf16" not in _C.cpu_isas(), reason="the CPU does not multiply bfloat16")
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("inputs", [1, 4, 5])
+@pytest.mark.parametrize("mode", MODES)
+def test_pairs_end_where_a_row_does(mode, inputs, batch, request):
+    """The last of an odd number of features has no neighbour; what is behind it is not one."""
+    before = _C.cpu_isa()
+    request.addfinalizer(lambda: _C.set_cpu_isa(before))
+    wide = torch.full((3, batch, inputs + 2), torch.nan, dtype=torch.bfloat16)
+    arguments = layer_arguments(mode, 3, batch, inputs, 7, dtype=torch.bfloat16)
+    wide[..., :inputs] = arguments[0]
+    arguments[0] = wide[..., :inputs]
+    found = []
+    for name in ("avx512", "avx512_bf16"):
+        _C.set_cpu_isa(name)
+        given = [a if a is None else a.detach().requires_grad_() for a in arguments]
+        output, *_ = ops.layer(mode, *given, False)
+        found.append(
+            [output, *torch.autograd.grad(output.sum(), [a for a in given if a is not None])]
+        )
+    assert all(t.isfinite().all() for t in found[1])
+    assert_matches(found[1], found[0], 2 * TOLERANCES[torch.bfloat16].fraction)
 
 
 @pytest.mark.parametrize("mode", ["RNN_RELU", "LSTM"])

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
+from fastrnn import _C, reference
 from fastrnn import lengths as ragged
-from fastrnn import reference
 
 STEPS, BATCH = 9, 7
 LENGTHS = torch.tensor([4, 9, 1, 0, 6, 6, 2])
@@ -111,7 +111,11 @@ def test_dtypes_and_instruction_sets(mode, size, dtype, isa, device):
     theirs.load_state_dict(ours.state_dict())
     tensors = [torch.randn(STEPS, BATCH, size[0]), *flat(make_states(theirs.float(), BATCH))]
     tensors = [tensor.to(dtype) for tensor in tensors]
-    expected = results(row_by_row(theirs.double(), LENGTHS), [t.double() for t in tensors], theirs)
+    exact, exact_tensors = theirs.double(), [t.double() for t in tensors]
+    if mode == "RNN_RELU" and dtype is torch.bfloat16 and _C.multiplies_bfloat16():
+        # Where states are rounded, sums may cross the kink: compared with rows rounded alike.
+        exact, exact_tensors = ours, tensors
+    expected = results(row_by_row(exact, LENGTHS), exact_tensors, exact)
     actual = results(with_lengths(ours, LENGTHS), tensors, ours)
     allowed = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}[dtype]
     assert_matches(actual, expected, allowed)

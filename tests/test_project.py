@@ -78,6 +78,7 @@ def test_lint_tools_are_pinned_in_pyproject_alone():
         (readme.README, "benchmarks"),
         (readme.README, "lengths"),
         (readme.README, "clients"),
+        (readme.FEATURES, "bfloat16"),
         (readme.FEATURES, "tokens"),
         (readme.FEATURES, "dropout"),
         (readme.FEATURES, "imdb-presets"),

@@ -45,7 +45,7 @@ ROWS = (
     Row(
         "`float32`, `float64`, `bfloat16`, `float16`",
         "yes",
-        "yes; halves err less",
+        "yes; halves err alike or less",
         ("test_half.py::test_errs_no_more_than_torch", "test_accuracy.py::test_float64"),
     ),
     Row(

@@ -10,7 +10,7 @@ namespace {
 // the previous one, less what flows through the hidden product.
 template <class Cell, class T>
 struct BackwardStep {
-  typedef Vec<T> V;
+  typedef Vec<Wide<T>> V;
   static constexpr int S = Cell::kSums, K = Cell::kSaved;
 
   const LayerBackward<T>& layer;
@@ -44,7 +44,7 @@ struct BackwardStep {
       for (int k = 0; k < K; ++k) {
         saved[k] = load_rows<R>(layer.reserve + (now * K + k) * H + j, K * H, n);
       }
-      const T* grad_h = projects ? layer.grad_unprojected : layer.grad_h;
+      const Wide<T>* grad_h = projects ? layer.grad_unprojected : layer.grad_h;
       grad_state[0] = load_rows<R>(grad_h + row * H + j, H, n);
       if (layer.grad_output.data && !projects) {
         const T* grad_output = layer.grad_output.at(at.t, row) + j;
@@ -60,7 +60,7 @@ struct BackwardStep {
           store_rows<R>(hidden, H, Cell::hidden(saved), n);
         }
       }
-      V h = V(T(0));
+      V h = V(Wide<T>(0));
       if constexpr (Cell::kStates == 1) {
         state[0] = load_rows<R>(h_prev(row) + j, H, n);
         h = load_rows<R>(layer.output + now * H + j, H, n);
@@ -107,7 +107,7 @@ void backward_rows(const LayerBackward<T>& layer, const Part& part) {
   for (int64_t step = layer.end - 1; step >= layer.begin; --step) {
     const int64_t t = timeline.time(step), first = timeline.first_row(t);
     T* grad_sums = layer.grad_sums + (first - base) * S * H;
-    if constexpr (Cell::kStates > 1) {
+    if constexpr (kProjects<Cell, T>) {
       if (layer.projection) unproject_step(layer, t, first - base, part);
     }
     for_row_kinds(timeline, step, part, [&](int64_t previous, int64_t row, int64_t row_end) {

@@ -1,8 +1,9 @@
-// The arrays of backward, a chunk of steps at a time: those of the call, or for a type that is only
-// stored (half.h) float32 copies.
+// The arrays of backward, a chunk of steps at a time: those of the call, or where kernels have no
+// products of its type (widened.h) float32 copies. Of a type that is only stored, sums are float32.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "../layer.h"
 #include "plan.h"
@@ -12,25 +13,83 @@
 
 namespace fastrnn {
 
-template <class T>
-struct BackwardChunk {
-  LayerBackward<T> layer;
-  Sequence<const T> input;
-  Gradients<T> gradients;
-};
-
+// What kernels add gradients up in: the arrays of the call, or float32 ones that it gets narrowed.
 template <class E, bool copied = kOnlyStored<E>>
-struct BackwardArrays {
-  BackwardChunk<E> chunk;
+struct SummedGradients {
+  Gradients<E> sums;
 
-  BackwardArrays(Mode, int64_t, const BackwardChunk<E>& whole) : chunk(whole) {}
-  void load(int64_t begin, int64_t end) { chunk.layer.begin = begin, chunk.layer.end = end; }
-  void store(int64_t, int64_t) const {}
+  SummedGradients(Mode, const Shape&, const Gradients<E>& to) : sums(to) {}
   void finish() const {}
 };
 
 template <class E>
-class BackwardArrays<E, true> {
+class SummedGradients<E, true> {
+ public:
+  Gradients<float> sums = {};  // but that of the input
+
+  SummedGradients(Mode mode, const Shape& shape, const Gradients<E>& to)
+      : to_(to), shape_(shape), rows_(gates(mode) * shape.H), memory_(elements()) {
+    Carver memory(memory_);
+    const int64_t states = shape.B * shape.H;
+    const auto state = [&](const E* given) -> float* {
+      if (!given) return nullptr;
+      float* copy = memory.take(states);
+      widen(given, states, 1, states, copy);
+      return copy;
+    };
+    const auto zeros = [&](const E* wanted, int64_t n) -> float* {
+      if (!wanted) return nullptr;
+      float* sum = memory.take(n);
+      std::fill_n(sum, n, 0.0f);
+      return sum;
+    };
+    sums.hx = state(to.hx), sums.cx = state(to.cx);
+    sums.weight_ih = zeros(to.weight_ih, rows_ * shape.I);
+    sums.weight_hh = zeros(to.weight_hh, rows_ * shape.H);
+    sums.bias_ih = zeros(to.bias_ih, rows_), sums.bias_hh = zeros(to.bias_hh, rows_);
+  }
+
+  void finish() const {
+    const auto [T, B, I, H] = shape_;
+    const auto give = [](const float* from, int64_t n, E* to) {
+      if (to) narrow(from, n, to);
+    };
+    give(sums.hx, B * H, to_.hx), give(sums.cx, B * H, to_.cx);
+    give(sums.weight_ih, rows_ * I, to_.weight_ih);
+    give(sums.weight_hh, rows_ * H, to_.weight_hh);
+    give(sums.bias_ih, rows_, to_.bias_ih), give(sums.bias_hh, rows_, to_.bias_hh);
+  }
+
+ private:
+  int64_t elements() const {
+    const auto [T, B, I, H] = shape_;
+    return 2 * B * H + rows_ * ((to_.weight_ih ? I : 0) + (to_.weight_hh ? H : 0) + 2);
+  }
+
+  const Gradients<E> to_;
+  const Shape shape_;
+  const int64_t rows_;
+  Scratch<float> memory_;
+};
+
+template <class C>
+struct BackwardChunk {
+  LayerBackward<C> layer;
+  Sequence<const C> input;
+  C* grad_input;  // or null
+};
+
+template <class E, class C>
+struct BackwardArrays {
+  BackwardChunk<C> chunk;
+
+  BackwardArrays(Mode, int64_t, const BackwardChunk<E>& whole) : chunk(whole) {}
+  void load(int64_t begin, int64_t end) { chunk.layer.begin = begin, chunk.layer.end = end; }
+  void store(int64_t, int64_t) const {}
+};
+
+template <class E>
+class BackwardArrays<E, std::enable_if_t<kOnlyStored<E>, float>> {
  public:
   BackwardChunk<float> chunk = {};
 
@@ -38,11 +97,10 @@ class BackwardArrays<E, true> {
   BackwardArrays(Mode mode, int64_t chunk_steps, const BackwardChunk<E>& whole)
       : whole_(whole),
         saved_(reserve_per_unit(mode) * whole.layer.shape.H),
-        rows_(gates(mode) * whole.layer.shape.H),
         memory_(elements(chunk_steps + 1)) {
     Carver memory(memory_);
     set_layer(memory, chunk_steps + 1);
-    set_gradients(memory, chunk_steps + 1);
+    set_input(memory, chunk_steps + 1);
   }
 
   // Steps [begin, end) become those of a layer that has only them and the step before.
@@ -59,41 +117,29 @@ class BackwardArrays<E, true> {
   }
 
   void store(int64_t begin, int64_t end) const {
-    if (!whole_.gradients.input) return;
+    if (!whole_.grad_input) return;
     const Timeline& timeline = whole_.layer.timeline;
     const int64_t I = whole_.layer.shape.I, first_time = timeline.first_time(begin, end);
     const int64_t first = timeline.first_row(first_time);
     const int64_t rows = timeline.first_row(first_time + end - begin) - first;
-    const float* from = chunk.gradients.input + (first - timeline.first_row(first_time_)) * I;
-    E* to = whole_.gradients.input + first * I;
+    const float* from = chunk.grad_input + (first - timeline.first_row(first_time_)) * I;
+    E* to = whole_.grad_input + first * I;
     parallel_for(rows, items_per_thread(I), [&](int64_t row, int64_t row_end) {
       narrow(from + row * I, (row_end - row) * I, to + row * I);
     });
-  }
-
-  void finish() const {
-    const auto [T, B, I, H] = whole_.layer.shape;
-    const Gradients<float>& from = chunk.gradients;
-    const Gradients<E>& to = whole_.gradients;
-    if (to.weight_ih) narrow(from.weight_ih, rows_ * I, to.weight_ih);
-    if (to.weight_hh) narrow(from.weight_hh, rows_ * H, to.weight_hh);
-    if (to.bias_ih) narrow(from.bias_ih, rows_, to.bias_ih);
-    if (to.bias_hh) narrow(from.bias_hh, rows_, to.bias_hh);
-    narrow(chunk.layer.grad_h, B * H, whole_.layer.grad_h);
-    if (whole_.layer.cx) narrow(chunk.layer.grad_c, B * H, whole_.layer.grad_c);
   }
 
  private:
   // What is copied of one row at one time.
   int64_t columns() const {
     const auto [T, B, I, H] = whole_.layer.shape;
-    const int64_t inputs = (whole_.gradients.weight_ih ? I : 0) + (whole_.gradients.input ? I : 0);
+    const int64_t inputs = (whole_.input.data ? I : 0) + (whole_.grad_input ? I : 0);
     return inputs + H + saved_ + (whole_.layer.grad_output.data ? H : 0);
   }
 
   int64_t elements(int64_t steps) const {
     const auto [T, B, I, H] = whole_.layer.shape;
-    return 4 * B * H + steps * B * columns() + rows_ * (I + H + 2);
+    return 2 * B * H + steps * B * columns();
   }
 
   float* widened_state(Carver& memory, const E* state) const {
@@ -110,38 +156,20 @@ class BackwardArrays<E, true> {
     LayerBackward<float>& layer = chunk.layer;
     layer.shape = whole.shape;
     layer.features = H;  // projections come in float32
-    layer.row_block = whole.row_block;
-    layer.rows_per_vector = whole.rows_per_vector;
-    layer.panel_vectors = whole.panel_vectors;
     layer.wants_grad_hx = whole.wants_grad_hx;
-    layer.grad_sums = whole.grad_sums;
     layer.hx = widened_state(memory, whole.hx);
     layer.cx = widened_state(memory, whole.cx);
-    layer.grad_h = widened_state(memory, whole.grad_h);
-    layer.grad_c = widened_state(memory, whole.cx ? whole.grad_c : nullptr);
     layer.output = output_ = memory.take(steps * B * H);
     layer.reserve = reserve_ = memory.take(steps * B * saved_);
     if (whole.grad_output.data) grad_output_ = memory.take(steps * B * H);
     layer.grad_output = {grad_output_, B * H, H, nullptr};
   }
 
-  void set_gradients(Carver& memory, int64_t steps) {
+  void set_input(Carver& memory, int64_t steps) {
     const auto [T, B, I, H] = whole_.layer.shape;
-    const Gradients<E>& whole = whole_.gradients;
-    const auto zeros = [&](const E* wanted, int64_t n) -> float* {
-      if (!wanted) return nullptr;
-      float* sum = memory.take(n);
-      std::fill_n(sum, n, 0.0f);
-      return sum;
-    };
-    if (whole.weight_ih) input_ = memory.take(steps * B * I);
+    if (whole_.input.data) input_ = memory.take(steps * B * I);
+    if (whole_.grad_input) chunk.grad_input = memory.take(steps * B * I);
     chunk.input = {input_, B * I, I, nullptr};
-    chunk.gradients = {whole.input ? memory.take(steps * B * I) : nullptr,
-                       zeros(whole.weight_ih, rows_ * I),
-                       zeros(whole.weight_hh, rows_ * H),
-                       zeros(whole.bias_ih, rows_),
-                       zeros(whole.bias_hh, rows_),
-                       nullptr};
   }
 
   void load_rows(int64_t row, int64_t most) const {
@@ -169,7 +197,7 @@ class BackwardArrays<E, true> {
   }
 
   BackwardChunk<E> whole_;
-  int64_t saved_, rows_;
+  int64_t saved_;
   Scratch<float> memory_;
   float *output_, *reserve_, *grad_output_ = nullptr, *input_ = nullptr;
   int64_t first_time_ = 0;  // of the chunk's layer

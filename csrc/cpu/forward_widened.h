@@ -13,57 +13,49 @@ namespace fastrnn {
 template <class E>
 class ForwardChunk {
  public:
-  ForwardChunk(Mode mode, const LayerForward<E>& layer, int64_t begin, int64_t end)
+  // wide: what does not depend on the steps.
+  ForwardChunk(Mode mode, const LayerForward<E>& layer, const LayerForward<float>& wide,
+               int64_t begin, int64_t end)
       : layer_(layer),
         begin_(begin),
         rows_(end - begin),
         saved_(layer.reserve ? reserve_per_unit(mode) : 0),
         steps_(std::clamp<int64_t>(kElements / step_elements(), 1,
                                    std::max<int64_t>(layer.shape.T, 1))),
-        memory_(steps_ * step_elements() + 4 * states()),
-        offsets_(layer.timeline.offsets ? steps_ + 1 : 0) {
+        memory_(steps_ * step_elements() + 3 * states()),
+        offsets_(layer.timeline.offsets ? steps_ + 1 : 0),
+        part_(wide) {
     const auto [T, B, I, H] = layer.shape;
     Carver memory(memory_);
     input_ = memory.take(steps_ * rows_ * I);
     part_.shape = {0, rows_, I, H};
-    part_.features = H;  // projections come in float32
     part_.row_block = rows_;
-    part_.vectors_per_gate = layer.vectors_per_gate;
-    part_.rows_per_vector = layer.rows_per_vector;
     part_.input = {input_, rows_ * I, I, offsets()};
-    part_.projected_steps = layer.projected_steps;
-    part_.projected = layer.projected;
-    part_.projected_rows = layer.projected_rows;
-    if (layer.projected) {
-      part_.projected +=
-          begin_ * gates(mode) * layer.vectors_per_gate * current_kernels().f32.width;
+    if (wide.projected) {
+      part_.projected += begin_ * gates(mode) * wide.vectors_per_gate * current_kernels().f32.width;
     }
-    part_.weights = layer.weights;
-    part_.bfloat16_weights = layer.bfloat16_weights;
-    part_.weight_ih = layer.weight_ih;
-    part_.weight_hh = layer.weight_hh;
-    part_.bias = layer.bias;
     part_.output = memory.take(steps_ * states());
     part_.output_stride = H;
     part_.reserve = saved_ > 0 ? memory.take(steps_ * saved_ * states()) : nullptr;
-    h_ = memory.take(states()), c_ = memory.take(states());
-    part_.h_n = memory.take(states()), part_.c_n = memory.take(states());
+    h_ = memory.take(states());
+    part_.h_n = memory.take(states());
+    part_.carried = layer.cx ? memory.take(states()) : nullptr;
   }
 
   void run(void (*kernel)(const LayerForward<float>&, const Part&)) {
     const int64_t T = layer_.shape.T, H = layer_.shape.H, first = begin_ * H;
     widen(layer_.hx + first, H, rows_, H, h_);
-    if (layer_.cx) widen(layer_.cx + first, H, rows_, H, c_);
+    if (layer_.cx) widen(layer_.cx + first, H, rows_, H, part_.carried);
     for (int64_t step = 0, end; step < T; step = end) {
       end = std::min(step + steps_, T);
       load(step, end);
       kernel(part_, {0, rows_, 0, H});
       store(step, end);
       // Unrounded: only what leaves the layer is narrowed.
-      std::swap(h_, part_.h_n), std::swap(c_, part_.c_n);
+      std::swap(h_, part_.h_n);
     }
     narrow(h_, states(), layer_.h_n + first);
-    if (layer_.cx) narrow(c_, states(), layer_.c_n + first);
+    if (layer_.cx) narrow(part_.carried, states(), layer_.c_n + first);
   }
 
  private:
@@ -90,7 +82,6 @@ class ForwardChunk {
             input_ + part_.timeline.first_row(t) * I);
     }
     part_.hx = h_;
-    part_.cx = layer_.cx ? c_ : nullptr;
   }
 
   void store(int64_t step, int64_t end) {
@@ -112,16 +103,18 @@ class ForwardChunk {
   int64_t begin_, rows_, saved_, steps_;
   Scratch<float> memory_;
   std::vector<int64_t> offsets_;
-  LayerForward<float> part_ = {};
-  float *input_, *h_, *c_;
+  LayerForward<float> part_;
+  float *input_, *h_;
 };
 
-// Rows [begin, end), all steps: what kernel does for arrays of float.
+// Rows [begin, end), all steps: what kernel does for arrays of float. wide: sizes, weights and
+// plan.
 template <class E>
 void forward_widened(Mode mode, void (*kernel)(const LayerForward<float>&, const Part&),
-                     const LayerForward<E>& layer, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; row += layer.row_block) {
-    ForwardChunk<E>(mode, layer, row, std::min(end, row + layer.row_block)).run(kernel);
+                     const LayerForward<E>& layer, const LayerForward<float>& wide, int64_t begin,
+                     int64_t end) {
+  for (int64_t row = begin; row < end; row += wide.row_block) {
+    ForwardChunk<E>(mode, layer, wide, row, std::min(end, row + wide.row_block)).run(kernel);
   }
 }
 

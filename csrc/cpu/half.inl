@@ -1,6 +1,8 @@
 // bfloat16 and float16 to and from vectors of float.
 #pragma once
 
+#include "vec.inl"
+
 namespace fastrnn {
 namespace {
 

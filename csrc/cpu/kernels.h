@@ -15,14 +15,15 @@ struct Product {
   const T* a;
   int64_t a_stride;
   int64_t rotation;  // panel row k multiplies column (k + rotation) % K of a
-  const T* panels;
+  const Packed<T>* panels;
   bool in_place;
   int64_t panel_vectors;
-  T* c;
+  Wide<T>* c;
   int64_t c_stride, K, N;
   int64_t column, column_end;  // begin at a panel
   bool accumulate;
-  const T* mask = nullptr;  // multiplies the product; as c, without gaps between rows, or null
+  const Wide<T>* mask =
+      nullptr;  // multiplies the product; as c, without gaps between rows, or null
 };
 
 // grad_weight (M, N) = or += grad_sums^T (M, rows) times operand (rows, N), grad_bias (M) = or +=
@@ -33,11 +34,11 @@ struct WeightGradient {
   int64_t grad_stride;
   Sequence<const T> operand;  // (steps, B, N), rows = steps * B
   int64_t B, rows, M, N;
-  int64_t rotation;  // sum row m is row (m + rotation) % M of the gradients
-  T* grad_weight;    // (M, N), or null
-  T* grad_bias;      // (M), or null
-  bool add;          // to what they hold; else they are written
-  T* scratch;        // weight_gradient_scratch elements, of this thread
+  int64_t rotation;      // sum row m is row (m + rotation) % M of the gradients
+  Wide<T>* grad_weight;  // (M, N), or null
+  Wide<T>* grad_bias;    // (M), or null
+  bool add;              // to what they hold; else they are written
+  T* scratch;            // weight_gradient_scratch elements, of this thread
 };
 
 // totals (tokens, columns) += the sums of each token's rows, which are order[begins[token]] to
@@ -54,7 +55,7 @@ struct RowSums {
 
 template <class T>
 struct KernelTable {
-  int64_t width;          // lanes of a vector
+  int64_t width;          // lanes of a vector of sums
   int64_t gradient_rows;  // weight_gradient ranges begin at multiples of this
   // All steps. Units of a part begin at a block of forward's, at a panel of backward's.
   void (*forward[kModes])(const LayerForward<T>&, const Part&);
@@ -65,14 +66,15 @@ struct KernelTable {
   void (*product)(const Product<T>&, int64_t begin, int64_t end);
   // Rows [begin, end) of the gradient, counted before rotation.
   void (*weight_gradient)(const WeightGradient<T>&, int64_t begin, int64_t end);
+  int64_t (*weight_gradient_scratch)(int64_t gradient_rows, int64_t columns);
+  // Multiply-adds on registers; returns the operations done. Begins with *value and changes it.
+  int64_t (*fma_loop)(int64_t rounds, float* value);
+  // Those below are null for bfloat16.
   // Columns [begin, end) of the totals; begin at a vector.
   void (*sum_rows)(const RowSums<T>&, int64_t begin, int64_t end);
-  int64_t (*weight_gradient_scratch)(int64_t gradient_rows, int64_t columns);
   // Element-wise sigmoid and tanh, so that tests can measure their error.
   void (*sigmoid)(const T* x, T* y, int64_t n);
   void (*tanh)(const T* x, T* y, int64_t n);
-  // Multiply-adds on registers; returns the operations done. Begins with *value and changes it.
-  int64_t (*fma_loop)(int64_t rounds, T* value);
 };
 
 // Between float32 and a type that is only stored. NaN stays NaN; narrowing rounds to nearest, ties
@@ -88,6 +90,8 @@ struct Kernels {
   const char* isa;
   KernelTable<float> f32;
   KernelTable<double> f64;
+  // Products of bfloat16; null: it is widened to float32 first.
+  const KernelTable<Bf16>* bf16_products;
   // Of `bytes` at data; seed: that of what comes before it, or 0.
   uint64_t (*fingerprint)(const void* data, int64_t bytes, uint64_t seed);
   Conversion<Bf16> bf16;
@@ -108,6 +112,10 @@ inline const KernelTable<double>& Kernels::table<double>() const {
   return f64;
 }
 template <>
+inline const KernelTable<Bf16>& Kernels::table<Bf16>() const {
+  return *bf16_products;
+}
+template <>
 inline const Conversion<Bf16>& Kernels::conversion<Bf16>() const {
   return bf16;
 }
@@ -120,5 +128,6 @@ inline const Conversion<Half16>& Kernels::conversion<Half16>() const {
 extern const Kernels* const kBaselineKernels;
 extern const Kernels* const kAvx2Kernels;
 extern const Kernels* const kAvx512Kernels;
+extern const KernelTable<Bf16>* const kAvx512Bf16Products;
 
 }  // namespace fastrnn

@@ -1,6 +1,7 @@
-// All kernels of one instruction set, and their table. Included last by a kernels_*.cpp; nothing
-// here or below may include a standard header, whose inline functions would be compiled for this
-// target and could be the copy that the linker keeps for every caller.
+// All kernels of one instruction set, and a table of them per dtype. Included last by a
+// kernels_*.cpp, by itself or through all_kernels.inl; nothing here or below may include a standard
+// header, whose inline functions would be compiled for this target and could be the copy that the
+// linker keeps for every caller.
 #pragma once
 
 #include "activations.inl"
@@ -16,6 +17,7 @@
 #include "recurrence.inl"
 #include "single_step.inl"
 #include "tokens.inl"
+#include "weight_gradient.inl"
 
 namespace fastrnn {
 namespace {
@@ -49,24 +51,24 @@ void tanh_array(const T* x, T* y, int64_t n) {
 
 template <class T>
 constexpr KernelTable<T> make_table() {
-  return {Vec<T>::kWidth,
-          kGradientTile,
-          {forward<Elman<Tanh>, T>, forward<Elman<Relu>, T>, forward<Lstm, T>, forward<Gru, T>},
-          {backward<Elman<Tanh>, T>, backward<Elman<Relu>, T>, backward<Lstm, T>, backward<Gru, T>},
-          {single_step<Elman<Tanh>, T>, single_step<Elman<Relu>, T>, single_step<Lstm, T>,
-           single_step<Gru, T>},
-          product<T>,
-          weight_gradient<T>,
-          sum_rows<T>,
-          weight_gradient_scratch<T>,
-          sigmoid_array<T>,
-          tanh_array<T>,
-          fma_loop<T>};
+  KernelTable<T> table = {
+      Vec<Wide<T>>::kWidth,
+      kGradientTile,
+      {forward<Elman<Tanh>, T>, forward<Elman<Relu>, T>, forward<Lstm, T>, forward<Gru, T>},
+      {backward<Elman<Tanh>, T>, backward<Elman<Relu>, T>, backward<Lstm, T>, backward<Gru, T>},
+      {single_step<Elman<Tanh>, T>, single_step<Elman<Relu>, T>, single_step<Lstm, T>,
+       single_step<Gru, T>},
+      product<T>,
+      weight_gradient<T>,
+      weight_gradient_scratch<T>,
+      fma_loop<T>};
+  if constexpr (!kOnlyStored<T>) {
+    table.sum_rows = sum_rows<T>;
+    table.sigmoid = sigmoid_array<T>;
+    table.tanh = tanh_array<T>;
+  }
+  return table;
 }
-
-constexpr Kernels kKernels = {
-    kIsaName,    make_table<float>(),         make_table<double>(),
-    fingerprint, {widen<Bf16>, narrow<Bf16>}, {widen<Half16>, narrow<Half16>}};
 
 }  // namespace
 }  // namespace fastrnn

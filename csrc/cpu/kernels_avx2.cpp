@@ -77,7 +77,7 @@ FASTRNN_INLINE void pin_raw(Raw& v) {
 }  // namespace
 }  // namespace fastrnn
 
-#include "kernels.inl"
+#include "all_kernels.inl"
 
 namespace fastrnn {
 const Kernels* const kAvx2Kernels = &kKernels;

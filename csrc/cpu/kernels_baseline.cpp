@@ -84,7 +84,7 @@ FASTRNN_INLINE void pin_raw(Raw&) {}
 }  // namespace
 }  // namespace fastrnn
 
-#include "kernels.inl"
+#include "all_kernels.inl"
 
 namespace fastrnn {
 const Kernels* const kBaselineKernels = &kKernels;

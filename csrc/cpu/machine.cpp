@@ -22,6 +22,22 @@ bool has_f16c() {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
+
+// AVX-512 with products of bfloat16, and what it needs to load and store that.
+bool has_avx512_bf16() {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bf16");
+}
+
+const Kernels& with_bfloat16_products() {
+  static const Kernels kernels = [] {
+    Kernels wider = *kAvx512Kernels;
+    wider.isa = "avx512_bf16";
+    wider.bf16_products = kAvx512Bf16Products;
+    return wider;
+  }();
+  return kernels;
+}
 #endif
 
 std::vector<const Kernels*> find_kernels() {
@@ -30,7 +46,9 @@ std::vector<const Kernels*> find_kernels() {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (kAvx2Kernels && avx2) found.push_back(kAvx2Kernels);
-  if (kAvx512Kernels && avx2 && __builtin_cpu_supports("avx512f")) found.push_back(kAvx512Kernels);
+  if (!kAvx512Kernels || !avx2 || !__builtin_cpu_supports("avx512f")) return found;
+  found.push_back(kAvx512Kernels);
+  if (kAvx512Bf16Products && has_avx512_bf16()) found.push_back(&with_bfloat16_products());
 #endif
   return found;
 }

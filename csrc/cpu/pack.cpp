@@ -6,27 +6,37 @@
 namespace fastrnn {
 namespace {
 
-// Where a row of a gate's panel holds a lane.
-template <class W>
+// Where a row of a gate's panel of P holds a lane.
+template <class P>
 int64_t place_of(const ForwardPanels& p, int64_t lane) {
-  if constexpr (!std::is_same_v<W, Bf16>) return lane;
+  if constexpr (!std::is_same_v<P, Bf16>) return lane;
   const int64_t vector = lane / p.width;
   return vector / 2 * 2 * p.width + lane % p.width * 2 + vector % 2;
 }
 
-// to[k * stride + lane] = from[unit * K + column(k)] for the lanes' units and k in [begin, end),
-// zero for units from `count` on. Blocks of k keep both sides in cache.
-template <class W, class Column>
+// What lane k of a row of K elements is: one of them, or the k-th pair.
+template <class P, class W>
+P lane_of(const W* row, int64_t k, int64_t K) {
+  if constexpr (sizeof(P) == sizeof(W)) {
+    return row[k];
+  } else {
+    return {row[2 * k], 2 * k + 1 < K ? row[2 * k + 1] : W{}};
+  }
+}
+
+// to[k * stride + lane] = lane column_of(k) of the unit's row, for the panel's lanes and k in
+// [begin, end); zero for units from `count` on. Blocks of k keep both sides in cache.
+template <class P, class W, class Column>
 void transpose_units(const ForwardPanels& p, const W* from, int64_t count, int64_t K, int64_t begin,
-                     int64_t end, const Column& column_of, W* to, int64_t stride) {
+                     int64_t end, const Column& column_of, P* to, int64_t stride) {
   constexpr int64_t kBlock = 16;
   for (int64_t k = begin; k < end; k += kBlock) {
     const int64_t k_end = std::min(end, k + kBlock);
     for (int64_t lane = 0; lane < p.lanes(); ++lane) {
       const int64_t unit = lane % p.units();
-      W* column = to + place_of<W>(p, lane);
+      P* column = to + place_of<P>(p, lane);
       for (int64_t i = k; i < k_end; ++i)
-        column[i * stride] = unit < count ? from[unit * K + column_of(i)] : W{};
+        column[i * stride] = unit < count ? lane_of<P>(from + unit * K, column_of(i), K) : P{};
     }
   }
 }
@@ -35,7 +45,8 @@ void transpose_units(const ForwardPanels& p, const W* from, int64_t count, int64
 
 template <class T, class W>
 void pack_forward(const ForwardPanels& p, int64_t begin, int64_t end, const T* weight_ih,
-                  const W* weight_hh, T* packed) {
+                  const W* weight_hh, Packed<T>* packed) {
+  typedef std::conditional_t<std::is_same_v<T, W>, Packed<T>, W> Hidden;
   const int64_t G = gates(p.mode), I = p.shape.I, H = p.shape.H, row = G * p.lanes();
   packed += begin * p.block_weights();
   for (int64_t block = begin; block < end; ++block, packed += p.block_weights()) {
@@ -43,12 +54,12 @@ void pack_forward(const ForwardPanels& p, int64_t begin, int64_t end, const T* w
     const int64_t count = std::min(H - unit, p.units());
     for (int64_t g = 0; g < G; ++g) {
       const int64_t input_row = input_gate(p.mode, g) * H + unit, hidden_row = g * H + unit;
-      W* hidden = reinterpret_cast<W*>(packed) + g * p.lanes();
-      T* input = packed + p.hidden_weights() + g * p.lanes();
+      Hidden* hidden = reinterpret_cast<Hidden*>(packed) + g * p.lanes();
+      Packed<T>* input = packed + p.hidden_weights() + g * p.lanes();
       const auto same = [](int64_t k) { return k; };
-      const int64_t F = p.features;
-      transpose_units(p, weight_hh + hidden_row * F, count, F, 0, F, same, hidden, row);
-      transpose_units(p, weight_ih + input_row * I, count, I, 0, I, same, input, row);
+      const int64_t F = p.features, rows = packed_rows<T>(F), input_rows = packed_rows<T>(I);
+      transpose_units(p, weight_hh + hidden_row * F, count, F, 0, rows, same, hidden, row);
+      transpose_units(p, weight_ih + input_row * I, count, I, 0, input_rows, same, input, row);
     }
   }
 }
@@ -90,12 +101,21 @@ void pack_bias(const ForwardPanels& p, const T* bias_ih, const T* bias_hh, T* pa
 }
 
 template <class T>
-void pack_columns(const ColumnPanels& p, const T* matrix, T* packed) {
+void pack_columns(const ColumnPanels& p, const T* matrix, Packed<T>* packed) {
+  const auto row = [&](int64_t k) { return matrix + (k + p.first) % p.K * p.N; };
   for (int64_t column = 0; column < p.N; column += p.columns) {
     const int64_t n = std::min(p.N - column, p.columns);
-    for (int64_t k = 0; k < p.K; ++k, packed += p.columns) {
-      const T* row = matrix + k * p.N + column;
-      std::fill(std::copy(row, row + n, packed), packed + p.columns, T(0));
+    for (int64_t k = 0; k < p.K; k += kPackedElements<T>, packed += p.columns) {
+      const T* first = row(k) + column;
+      if constexpr (kPackedElements<T> == 1) {
+        std::copy(first, first + n, packed);
+      } else if (k + 1 < p.K) {
+        const T* second = row(k + 1) + column;
+        for (int64_t c = 0; c < n; ++c) packed[c] = {first[c], second[c]};
+      } else {
+        for (int64_t c = 0; c < n; ++c) packed[c] = {first[c], T{}};
+      }
+      std::fill(packed + n, packed + p.columns, Packed<T>{});
     }
   }
 }
@@ -106,6 +126,8 @@ template void pack_forward(const ForwardPanels&, int64_t, int64_t, const double*
                            double*);
 template void pack_forward(const ForwardPanels&, int64_t, int64_t, const float*, const Bf16*,
                            float*);
+template void pack_forward(const ForwardPanels&, int64_t, int64_t, const Bf16*, const Bf16*,
+                           Bf16Pair*);
 template void pack_table(const ForwardPanels&, const float*, int64_t, const int32_t*, int64_t,
                          int64_t, int64_t, float*);
 template void pack_table(const ForwardPanels&, const double*, int64_t, const int32_t*, int64_t,
@@ -114,5 +136,6 @@ template void pack_bias(const ForwardPanels&, const float*, const float*, float*
 template void pack_bias(const ForwardPanels&, const double*, const double*, double*);
 template void pack_columns(const ColumnPanels&, const float*, float*);
 template void pack_columns(const ColumnPanels&, const double*, double*);
+template void pack_columns(const ColumnPanels&, const Bf16*, Bf16Pair*);
 
 }  // namespace fastrnn

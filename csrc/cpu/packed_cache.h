@@ -14,7 +14,7 @@ namespace fastrnn {
 // them costs as much as one step of many.
 struct PackedKey {
   std::array<const void*, 6> where;
-  std::array<int64_t, 10> layout;  // all that the packing depends on beside the weights
+  std::array<int64_t, 11> layout;  // all that the packing depends on beside the weights
   uint64_t contents;               // fingerprint of the weights' bytes
 };
 

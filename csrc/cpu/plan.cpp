@@ -85,13 +85,13 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
                 bool masks) {
   const auto [T, B, I, H] = shape;
   Plan plan = {};
-  const int64_t width = machine.vector_bytes / element_bytes,
-                step_flop = 2 * gates(mode) * H * (I + H);
+  const int64_t sum_bytes = std::max<int64_t>(element_bytes, sizeof(float)),
+                width = machine.vector_bytes / sum_bytes, step_flop = 2 * gates(mode) * H * (I + H);
   // A projection needs all units of a step at once.
   const bool projects = features < H;
   const bool tokens = vocabulary > 0;
   plan.single_step = T == 1 && !projects && !tokens && !masks;
-  plan.in_place = T * B <= kInPlaceRows;
+  plan.in_place = T * B <= kInPlaceRows && element_bytes == sum_bytes;
   plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, machine.threads);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
   // can share.
@@ -104,7 +104,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   plan.bfloat16_weights = bfloat16_weights && single_row &&
                           plan.vectors_per_gate == widest_panel(gates(mode)) &&
                           gates(mode) * H * H * element_bytes > kFirstLevelBytes;
-  const int64_t projected_bytes = gates(mode) * H * element_bytes;
+  const int64_t projected_bytes = gates(mode) * H * sum_bytes;
   plan.hidden_panel = panel_vectors(features, width);
   plan.unit_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);

@@ -17,7 +17,7 @@ struct Plan {
   bool single_step;          // T = 1: the weights are read where they are, not packed
   int64_t unit_parts;        // threads that share the hidden units of all rows, step by step; or 1
   int64_t projected_steps;   // steps whose input product is taken before their recurrence, or 0
-  bool in_place;             // backward reads the weights where they are
+  bool in_place;             // backward reads the weights where they are; never of pairs
   int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
   int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2, 4 or 8
   bool bfloat16_weights;     // the hidden ones are packed so
@@ -43,6 +43,7 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
 // Where to cut the batch into `parts` of about equal work: [parts + 1], from row 0 to row B.
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 
+// element_bytes: of what kernels multiply, 2 where those are pairs of bfloat16.
 // bfloat16_weights: hidden weights may be rounded to that type, or are of it.
 // features: of h, H or fewer where it is projected.
 // vocabulary: of tokens as input, whose I is 0 then; or 0. keeps: whether a table may be kept.

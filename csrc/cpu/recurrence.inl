@@ -30,24 +30,29 @@ FASTRNN_INLINE void for_row_kinds(const Timeline& timeline, int64_t step, const 
 
 // One step of one block of hidden units: U vectors of units, R rows to a vector; hidden weights
 // of type W.
-template <class Cell, class T, int U, int R, class W = T>
+template <class Cell, class T, int U, int R, class W = Packed<T>>
 struct ForwardTile {
-  typedef Vec<T> V;
+  typedef Vec<Wide<T>> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums, K = Cell::kSaved;
   static constexpr int64_t kPanel = G * U * V::kWidth, kUnits = U * V::kWidth / R;
+  // The state that layer.carried holds; an Elman cell reads none.
+  static constexpr int kCarried = Cell::kStates - 1;
+  static constexpr bool kCarries = kCarried > 0 || (kOnlyStored<T> && K > 0);
 
   const LayerForward<T>& layer;
   Moment now;
   int64_t block;
 
-  // Of the block: a row for each feature of h, and behind them I rows for the input's.
+  // Of the block: packed rows for the features of h, and behind them those for the input's.
   const W* hidden_weights() const {
-    const int64_t hidden = layer.features * kPanel * int64_t(sizeof(W)) / int64_t(sizeof(T));
-    return reinterpret_cast<const W*>(layer.weights + block * (hidden + layer.shape.I * kPanel));
+    const int64_t hidden = hidden_rows() * kPanel * int64_t(sizeof(W)) / int64_t(sizeof(Packed<T>));
+    const int64_t input = packed_rows<T>(layer.shape.I) * kPanel;
+    return reinterpret_cast<const W*>(layer.weights + block * (hidden + input));
   }
-  const T* input_weights() const {
-    return reinterpret_cast<const T*>(hidden_weights() + layer.features * kPanel);
+  const Packed<T>* input_weights() const {
+    return reinterpret_cast<const Packed<T>*>(hidden_weights() + hidden_rows() * kPanel);
   }
+  int64_t hidden_rows() const { return packed_rows<T>(layer.features); }
 
   // The two products are summed apart: the one of the input may have been taken before.
   template <int M>
@@ -56,15 +61,15 @@ struct ForwardTile {
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
     const T* h = layer.mask ? masked(now.t, row) : h_prev(row);
-    accumulate<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(), 1,
-                            Panel<W>{hidden_weights(), kPanel}, layer.features);
+    multiply_rows<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(),
+                               Panel<W>{hidden_weights(), kPanel}, layer.features);
     if (layer.tokens) return finish<0>(hidden, OfTokens<M>(*this, row), row);
     if (layer.projected) {
       load_projected(input, row);
     } else {
       set_zero(input);
-      accumulate<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride, 1,
-                              Panel<T>{input_weights(), kPanel}, I);
+      multiply_rows<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride,
+                                 Panel<Packed<T>>{input_weights(), kPanel}, I);
     }
     finish<0>(hidden, Sums<M>{input}, row);
   }
@@ -79,10 +84,10 @@ struct ForwardTile {
   // hidden sums they would not fit the registers.
   template <int M>
   struct OfTokens {
-    const T* rows[M * R];
+    const Wide<T>* rows[M * R];
     FASTRNN_INLINE OfTokens(const ForwardTile& tile, int64_t row) {
       const LayerForward<T>& layer = tile.layer;
-      const T* table = layer.table + tile.block * layer.table_rows * kPanel;
+      const Wide<T>* table = layer.table + tile.block * layer.table_rows * kPanel;
 #pragma GCC unroll 16
       for (int r = 0; r < M * R; ++r) {
         rows[r] = table + layer.tokens[tile.now.first + row + r] * kPanel;
@@ -110,7 +115,7 @@ struct ForwardTile {
     return layer.masked + ((t & 1) * layer.shape.B + row) * layer.features;
   }
 
-  T* projected(int64_t place, int64_t row) const {
+  Wide<T>* projected(int64_t place, int64_t row) const {
     return layer.projected +
            ((block * layer.projected_steps + place) * layer.projected_rows + row) * kPanel;
   }
@@ -119,7 +124,7 @@ struct ForwardTile {
   FASTRNN_INLINE void load_projected(V (&input)[M][G * U], int64_t row) const {
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
-      const T* from = projected(now.place, row + r);
+      const Wide<T>* from = projected(now.place, row + r);
 #pragma GCC unroll 16
       for (int v = 0; v < G * U; ++v) input[r][v] = load(from + v * V::kWidth);
     }
@@ -131,7 +136,7 @@ struct ForwardTile {
     constexpr int kLeft = M * U - first;
     if constexpr (kLeft > 0) {
       constexpr int N = kLeft < kGroup ? kLeft : kGroup;
-      const T* bias = layer.bias + block * S * U * V::kWidth;
+      const Wide<T>* bias = layer.bias + block * S * U * V::kWidth;
       Group<V, N> sums[S];
 #pragma GCC unroll 4
       for (int s = 0; s < S; ++s) {
@@ -157,11 +162,11 @@ struct ForwardTile {
     for (int i = 0; i < N; ++i) {
       const int64_t b = row + (first + i) / U * R, j = unit + (first + i) % U * V::kWidth;
       if (U > 1 && j >= H) {  // a panel may be wider than what is left of the units
-        for (Group<V, N>& group : state) group.v[i] = V(T(0));
+        for (Group<V, N>& group : state) group.v[i] = V(Wide<T>(0));
         continue;
       }
-      if constexpr (Cell::kStates > 1) {
-        state[1].v[i] = load_rows<R>(layer.c_n + b * H + j, H, H - j);
+      if constexpr (kCarries) {
+        state[kCarried].v[i] = load_rows<R>(layer.carried + b * H + j, H, H - j);
       } else {
         state[0].v[i] = load_rows<R>(h_prev(b) + j, h_stride(), H - j);
       }
@@ -179,8 +184,8 @@ struct ForwardTile {
         const V mask = load_rows<R>(layer.mask + b * H + j, H, H - j);
         store_rows<R>(masked(now.t + 1, b) + j, H, state[0].v[i] * mask, H - j);
       }
-      if constexpr (Cell::kStates > 1) {
-        store_rows<R>(layer.c_n + b * H + j, H, state[1].v[i], H - j);
+      if constexpr (kCarries) {
+        store_rows<R>(layer.carried + b * H + j, H, state[kCarried].v[i], H - j);
       }
       if (K > 0 && layer.reserve) {
         T* reserve = layer.reserve + (now.first + b) * K * H + j;
@@ -196,7 +201,7 @@ template <class Cell, class T, int U, int R, class W>
 void forward_block(const LayerForward<T>& layer, const Moment& now, int64_t block, int64_t begin,
                    int64_t end) {
   // Weights come in bfloat16 for single rows only.
-  constexpr int kRows = sizeof(W) < sizeof(T) ? 1 : tile_rows(Cell::kGates * U);
+  constexpr int kRows = sizeof(W) < sizeof(Wide<T>) ? 1 : tile_rows(Cell::kGates * U);
   begin = for_row_tiles<kRows, R>(begin, end, ForwardTile<Cell, T, U, R, W>{layer, now, block});
   if constexpr (R > 1) {
     for_row_tiles<1>(begin, end, ForwardTile<Cell, T, U, 1>{layer, now, block});
@@ -205,12 +210,13 @@ void forward_block(const LayerForward<T>& layer, const Moment& now, int64_t bloc
 
 // to (count, kVectors) = rows of the input times the input's part of a block's panel.
 template <int kVectors, class T>
-void project_rows(const T* input, int64_t stride, int64_t count, const T* panel, int64_t I, T* to) {
+void project_rows(const T* input, int64_t stride, int64_t count, const Packed<T>* panel, int64_t I,
+                  Wide<T>* to) {
   constexpr int N = kVectors < 4 ? kVectors : 4;
-  constexpr int64_t kPanel = kVectors * Vec<T>::kWidth;
+  constexpr int64_t kWidth = Vec<Wide<T>>::kWidth, kPanel = kVectors * kWidth;
   const Product<T> product{input,  stride, 0,      panel, true,   N,    to,
                            kPanel, I,      kPanel, 0,     kPanel, false};
-  for (int64_t column = 0; column < kPanel; column += N * Vec<T>::kWidth) {
+  for (int64_t column = 0; column < kPanel; column += N * kWidth) {
     const ProductTile<T, N> tile{product, panel + column, 0, I, column, false};
     for_row_tiles<tile_rows(N)>(0, count, tile);
   }
@@ -239,6 +245,10 @@ void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int
   }
 }
 
+// Half types come with projections as float32.
+template <class Cell, class T>
+constexpr bool kProjects = Cell::kStates > 1 && !kOnlyStored<T>;
+
 // The output of one time from what its cells gave.
 template <class T>
 void project_step(const LayerForward<T>& layer, int64_t t, const Part& part) {
@@ -260,19 +270,10 @@ void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, con
         forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, row, row_end);
       }
     });
-    if constexpr (Cell::kStates > 1) {
+    if constexpr (kProjects<Cell, T>) {
       if (layer.projection) project_step(layer, t, part);
     }
     if (part.meet) part.meet(part.member);
-  }
-}
-
-// c begins as cx.
-template <class Cell, class T>
-void take_states(const LayerForward<T>& layer, const Part& part) {
-  const int64_t H = layer.shape.H, bytes = (part.unit_end - part.unit) * sizeof(T);
-  for (int64_t row = part.row; Cell::kStates > 1 && row < part.row_end; ++row) {
-    __builtin_memcpy(layer.c_n + row * H + part.unit, layer.cx + row * H + part.unit, bytes);
   }
 }
 
@@ -291,11 +292,10 @@ void give_states(const LayerForward<T>& layer, const Part& part) {
   }
 }
 
-template <class Cell, class T, int U, int R, class W = T>
+template <class Cell, class T, int U, int R, class W = Packed<T>>
 void forward_rows(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
   const int64_t steps = layer.shape.T;
-  take_states<Cell>(layer, part);
   for (int64_t begin = 0, end; begin < steps; begin = end) {
     end = steps;
     if constexpr (R == 1) {
@@ -327,7 +327,7 @@ FASTRNN_INLINE void for_row_blocks(const Layer& layer, const Part& part, Rows ro
 template <class Cell, class T>
 void forward(const LayerForward<T>& layer, const Part& part) {
   constexpr int G = Cell::kGates;
-  if constexpr (sizeof(T) == sizeof(float)) {
+  if constexpr (sizeof(T) == sizeof(float)) {  // of pairs all weights are bfloat16
     if (layer.bfloat16_weights) {
       return for_row_blocks(layer, part, forward_rows<Cell, T, widest_panel(G), 1, Bf16>);
     }

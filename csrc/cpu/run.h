@@ -19,6 +19,8 @@ struct Weights {
 // Where gradients go; null: not wanted. Biases have gradients of (G*H).
 template <class T>
 struct Gradients {
+  // (B, features) and (B, H): of the states after the last step in, before the first step out.
+  T *hx, *cx;  // cx: null without it
   T *input, *weight_ih, *weight_hh, *bias_ih, *bias_hh, *weight_hr, *embedding;
 };
 
@@ -27,13 +29,13 @@ struct Gradients {
 // keep_packed: the weights may well come again as they are, as in inference. bfloat16_weights:
 // hidden ones of float32 may be rounded to that type where this is faster.
 template <class T>
-void run_forward(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed,
-                 bool bfloat16_weights);
+void run_forward(Mode mode, const LayerForward<T>& layer, const Weights<T>& weights,
+                 bool keep_packed, bool bfloat16_weights);
 
 // The caller fills shape, direction and the pointers to states, output, reserve and gradients.
 // tokens: the ids of forward, or null.
 template <class T>
-void run_backward(Mode mode, LayerBackward<T> layer, const Sequence<const T>& input,
+void run_backward(Mode mode, const LayerBackward<T>& layer, const Sequence<const T>& input,
                   const int32_t* tokens, const Weights<T>& weights, const Gradients<T>& gradients);
 
 }  // namespace fastrnn

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <type_traits>
 
 #include "backward_arrays.h"
 #include "kernels.h"
@@ -19,30 +20,29 @@ constexpr int64_t kProductRows = 96;  // rows that stay in cache while all panel
 
 // A matrix of weights that gradients are multiplied by: in panels, for the whole call, or where few
 // rows come and panels would be whole, as it is.
-template <class E>
+template <class E, class C>
 class Factor {
  public:
-  typedef Wide<E> T;
-
   Factor(const E* matrix, const ColumnPanels& panels, bool wanted, bool in_place)
-      : in_place_(!kOnlyStored<E> && in_place && panels.N % panels.columns == 0),
-        memory_(wanted && !in_place_ ? panels.elements() : 0),
+      : in_place_(kWhole && in_place && panels.N % panels.columns == 0),
+        memory_(wanted && !in_place_ ? panels.elements<C>() : 0),
         data_(memory_) {
-    if constexpr (!kOnlyStored<E>) {
+    if constexpr (kWhole) {
       if (in_place_) data_ = matrix;
     }
     if (!wanted || in_place_) return;
-    const Widened<E> widened(matrix, panels.K * panels.N);
-    pack_columns<T>(panels, widened, memory_);
+    const Widened<E, C> widened(matrix, panels.K * panels.N);
+    pack_columns<C>(panels, widened, memory_);
   }
 
-  const T* data() const { return data_; }
+  const Packed<C>* data() const { return data_; }
   bool in_place() const { return in_place_; }
 
  private:
+  static constexpr bool kWhole = std::is_same_v<E, Packed<C>>;
   const bool in_place_;
-  const Scratch<T> memory_;
-  const T* data_;
+  const Scratch<Packed<C>> memory_;
+  const Packed<C>* data_;
 };
 
 // Backward in chunks of steps, from the last to the first: the gradients of a chunk's sums go into
@@ -54,7 +54,8 @@ struct Backward {
   Mode mode;
   const LayerBackward<T>& layer;  // of the chunk
   const Sequence<const T>& input;
-  const Gradients<T>& gradients;
+  T* grad_input;                        // or null
+  const Gradients<Wide<T>>& gradients;  // but that of the input
 
   int64_t stride() const { return sums(mode) * layer.shape.H; }
   int64_t columns() const { return gates(mode) * layer.shape.H; }
@@ -66,6 +67,13 @@ struct Backward {
   const T* hidden_sums() const { return layer.grad_sums + stride() - columns(); }
   // Sum row 0 of the input product is this row of weight_ih.
   int64_t input_rotation() const { return input_gate(mode, 0) * layer.shape.H; }
+  // In the order of weight_ih: GRU's large gradients, those of n, are added last. Where that would
+  // cut pairs apart, the weights are turned to the order of the sums instead.
+  static constexpr bool kTurnsWeights = kPackedElements<T> > 1;
+  ColumnPanels input_panels() const {
+    return {columns(), layer.shape.I, plan.input_panel * kernels.width,
+            kTurnsWeights ? input_rotation() : 0};
+  }
 
   void recurrence() const {
     const auto [T_, B, I, H] = layer.shape;
@@ -81,33 +89,25 @@ struct Backward {
 
   template <class Factor>
   void to_input(const Factor& weight_ih) const {
-    T* grad_input = gradients.input + layer.timeline.first_row(first_time()) * layer.shape.I;
-    times_weights(layer.grad_sums, stride(), rows(), weight_ih, grad_input);
+    T* to = grad_input + layer.timeline.first_row(first_time()) * layer.shape.I;
+    times_weights(layer.grad_sums, stride(), rows(), weight_ih, to);
   }
 
   // to (rows, I) = gradients of the input sums times weight_ih.
   template <class Factor>
   void times_weights(const T* sums, int64_t sums_stride, int64_t rows, const Factor& weight_ih,
                      T* to) const {
-    const int64_t I = layer.shape.I;
-    // In the order of weight_ih: GRU's large gradients, those of n, are added last.
-    const int64_t rotation = columns() - input_rotation();
-    const Product<T> product{sums,
-                             sums_stride,
-                             rotation,
-                             weight_ih.data(),
-                             weight_ih.in_place(),
-                             plan.input_panel,
-                             to,
-                             I,
-                             columns(),
-                             I,
-                             0,
-                             I,
-                             false};
-    parallel_for(rows, items_per_thread(2 * columns() * I), [&](int64_t begin, int64_t end) {
+    const int64_t I = layer.shape.I, K = columns(), turn = kTurnsWeights ? 0 : K - input_rotation();
+    parallel_for(rows, items_per_thread(2 * K * I), [&](int64_t begin, int64_t end) {
+      const Scratch<Wide<T>> sum(kOnlyStored<T> ? kProductRows * I : 0);
       for (int64_t row = begin; row < end; row += kProductRows) {
-        kernels.product(product, row, std::min(end, row + kProductRows));
+        const int64_t count = std::min(end - row, kProductRows);
+        Wide<T>* c = sum;
+        if constexpr (!kOnlyStored<T>) c = to + row * I;
+        kernels.product({sums + row * sums_stride, sums_stride, turn, weight_ih.data(),
+                         weight_ih.in_place(), plan.input_panel, c, I, K, I, 0, I, false},
+                        0, count);
+        if constexpr (kOnlyStored<T>) narrow(c, count * I, to + row * I);
       }
     });
   }
@@ -190,8 +190,7 @@ struct Backward {
       run(&gradient, 1);
     }
     if (!to.embedding) return;
-    const Factor<T> weight_ih(weights.weight_ih,
-                              ColumnPanels{M, I, plan.input_panel * kernels.width}, true, false);
+    const Factor<T, T> weight_ih(weights.weight_ih, input_panels(), true, false);
     times_weights(totals, M, count, weight_ih, rows);
     std::fill_n(to.embedding, weights.vocabulary * I, T(0));
     scatter_rows(static_cast<const T*>(rows), distinct.tokens(), count, I, to.embedding);
@@ -276,93 +275,122 @@ struct Backward {
   }
 };
 
-}  // namespace
+// What backward writes for itself: arrays of a LayerBackward.
+template <class C>
+struct Memory {
+  const Scratch<C> grad_sums, masked, unprojected, grad_projected;
+  const Scratch<Wide<C>> grad_unprojected;
 
-template <class E>
-void run_backward(Mode mode, LayerBackward<E> layer, const Sequence<const E>& input,
-                  const int32_t* tokens, const Weights<E>& weights, const Gradients<E>& gradients) {
-  typedef Wide<E> T;
-  const auto [T_, B, I, H] = layer.shape;
-  const Timeline& timeline = layer.timeline;
-  const int64_t F = layer.features;
-  Shape shape = layer.shape;
+  // rows: of a chunk.
+  Memory(const LayerBackward<C>& layer, int64_t sum_columns, int64_t rows, bool projects)
+      : grad_sums(rows * sum_columns),
+        masked(layer.mask ? rows * layer.features : 0),
+        unprojected(projects ? rows * layer.shape.H : 0),
+        grad_projected(projects ? rows * layer.features : 0),
+        grad_unprojected(projects ? layer.shape.B * layer.shape.H : 0) {}
+
+  void give(LayerBackward<C>& layer) const {
+    layer.grad_sums = grad_sums;
+    layer.masked = masked;
+    layer.unprojected = unprojected;
+    layer.grad_projected = grad_projected;
+    layer.grad_unprojected = grad_unprojected;
+  }
+};
+
+// E is the type of the call's arrays, C the one that its kernels take (with_kernel_type).
+template <class C, class E>
+void run_as(Mode mode, const LayerBackward<E>& call, const Sequence<const E>& input,
+            const int32_t* tokens, const Weights<E>& weights, const Gradients<E>& gradients) {
+  const auto [T_, B, I, H] = call.shape;
+  const Timeline& timeline = call.timeline;
+  const int64_t F = call.features;
+  Shape shape = call.shape;
   if (tokens && !weights.embedding) shape.I = 0;  // there is no product with weight_ih
-  const Plan plan = plan_layer(mode, shape, F, sizeof(T), current_machine());
-  const KernelTable<T>& kernels = current_kernels().table<T>();
+  const Plan plan = plan_layer(mode, shape, F, sizeof(C), current_machine());
+  const KernelTable<C>& kernels = current_kernels().table<C>();
   const int64_t columns = gates(mode) * H, width = kernels.width;
   const int64_t rows = std::min(plan.backward_steps * B, timeline.first_row(T_));
-  const Scratch<T> grad_sums(rows * sums(mode) * H);
+  const Sequence<const E> used = gradients.weight_ih ? input : Sequence<const E>{};
+  BackwardArrays<E, C> arrays(mode, plan.backward_steps, {call, used, gradients.input});
+  const SummedGradients<E> summed(mode, call.shape, gradients);
+  LayerBackward<C>& layer = arrays.chunk.layer;
+  const Factor<E, C> weight_hr(weights.weight_hr, ColumnPanels{F, H, plan.unit_panel * width},
+                               weights.weight_hr, false);
+  const Memory<C> memory(layer, sums(mode) * H, rows, weights.weight_hr);
+  memory.give(layer);
   layer.row_block = plan.row_block;
   layer.rows_per_vector = plan.rows_per_vector;
   layer.panel_vectors = plan.hidden_panel;
-  layer.grad_sums = grad_sums;
-  const Factor<E> weight_hr(weights.weight_hr, ColumnPanels{F, H, plan.unit_panel * width},
-                            weights.weight_hr, false);
-  const int64_t projected = weights.weight_hr ? rows : 0;
-  const Scratch<T> unprojected(projected * H), grad_projected(projected * F);
-  const Scratch<T> grad_unprojected(weights.weight_hr ? B * H : 0);
   layer.projection = weights.weight_hr ? weight_hr.data() : nullptr;
   layer.projection_panel = plan.unit_panel;
-  layer.unprojected = unprojected;
-  layer.grad_projected = grad_projected;
-  layer.grad_unprojected = grad_unprojected;
-  const Scratch<T> masked(layer.mask ? rows * F : 0);
-  layer.masked = masked;
+  layer.grad_h = summed.sums.hx;
+  layer.grad_c = summed.sums.cx;
 
-  BackwardArrays<E> arrays(mode, plan.backward_steps, {layer, input, gradients});
   // Where both products feed the same sums, so do both biases.
-  Gradients<T> summed = arrays.chunk.gradients;
+  Gradients<Wide<C>> added = summed.sums;
   std::optional<Distinct> distinct;
-  std::optional<TokenSums<T>> token_sums;
-  if (tokens && (summed.weight_ih || summed.embedding)) {
+  std::optional<TokenSums<Wide<C>>> token_sums;
+  if (tokens && (added.weight_ih || added.embedding)) {
     distinct.emplace(tokens, timeline.first_row(T_), weights.vocabulary);
     token_sums.emplace(*distinct, columns);
-    summed.weight_ih = nullptr;
+    added.weight_ih = nullptr;
   }
-  const bool same_bias = summed.bias_ih && summed.bias_hh && gates(mode) == sums(mode);
-  if (same_bias) summed.bias_hh = nullptr;
-  const Backward<T> chunk{kernels, plan, mode, arrays.chunk.layer, arrays.chunk.input, summed};
+  const bool same_bias = added.bias_ih && added.bias_hh && gates(mode) == sums(mode);
+  if (same_bias) added.bias_hh = nullptr;
+  const Backward<C> chunk{kernels, plan, mode, layer, arrays.chunk.input, arrays.chunk.grad_input,
+                          added};
   // From their first use to their last: where all steps are one chunk, one at a time.
-  std::optional<Factor<E>> weight_hh, weight_ih;
+  std::optional<Factor<E, C>> weight_hh, weight_ih;
   for (int64_t begin, end = T_; end > 0 && B > 0; end = begin) {
     begin = std::max<int64_t>(0, end - plan.backward_steps);
     arrays.load(begin, end);
     if (!weight_hh) {
       weight_hh.emplace(weights.weight_hh, ColumnPanels{columns, F, plan.hidden_panel * width},
                         T_ > 1 || layer.wants_grad_hx, plan.in_place);
-      arrays.chunk.layer.weights = weight_hh->data();
-      arrays.chunk.layer.in_place = weight_hh->in_place();
+      layer.weights = weight_hh->data();
+      layer.in_place = weight_hh->in_place();
     }
     chunk.recurrence();
     if (begin == 0) weight_hh.reset();
-    if (summed.input) {
+    if (gradients.input) {
       if (!weight_ih) {
-        weight_ih.emplace(weights.weight_ih, ColumnPanels{columns, I, plan.input_panel * width},
-                          true, plan.in_place);
+        weight_ih.emplace(weights.weight_ih, chunk.input_panels(), true, plan.in_place);
       }
       chunk.to_input(*weight_ih);
       if (begin == 0) weight_ih.reset();
     }
     chunk.to_weights(end < T_);
-    if (token_sums) chunk.to_tokens(*token_sums);
-    if (summed.weight_hr) chunk.to_projection(end < T_);
+    if constexpr (!kOnlyStored<C>) {
+      if (token_sums) chunk.to_tokens(*token_sums);
+      if (added.weight_hr) chunk.to_projection(end < T_);
+    }
     arrays.store(begin, end);
   }
   if constexpr (!kOnlyStored<E>) {
     if (token_sums && timeline.first_row(T_) > 0)
       chunk.from_tokens(token_sums->totals(), *distinct, weights, gradients);
   }
-  if (same_bias) std::copy_n(summed.bias_ih, columns, arrays.chunk.gradients.bias_hh);
-  arrays.finish();
+  if (same_bias) std::copy_n(added.bias_ih, columns, summed.sums.bias_hh);
+  summed.finish();
 }
 
-template void run_backward(Mode, LayerBackward<float>, const Sequence<const float>&, const int32_t*,
-                           const Weights<float>&, const Gradients<float>&);
-template void run_backward(Mode, LayerBackward<double>, const Sequence<const double>&,
+}  // namespace
+
+template <class E>
+void run_backward(Mode mode, const LayerBackward<E>& layer, const Sequence<const E>& input,
+                  const int32_t* tokens, const Weights<E>& weights, const Gradients<E>& gradients) {
+  with_kernel_type<E>(
+      [&](auto zero) { run_as<decltype(zero)>(mode, layer, input, tokens, weights, gradients); });
+}
+
+template void run_backward(Mode, const LayerBackward<float>&, const Sequence<const float>&,
+                           const int32_t*, const Weights<float>&, const Gradients<float>&);
+template void run_backward(Mode, const LayerBackward<double>&, const Sequence<const double>&,
                            const int32_t*, const Weights<double>&, const Gradients<double>&);
-template void run_backward(Mode, LayerBackward<Bf16>, const Sequence<const Bf16>&, const int32_t*,
-                           const Weights<Bf16>&, const Gradients<Bf16>&);
-template void run_backward(Mode, LayerBackward<Half16>, const Sequence<const Half16>&,
+template void run_backward(Mode, const LayerBackward<Bf16>&, const Sequence<const Bf16>&,
+                           const int32_t*, const Weights<Bf16>&, const Gradients<Bf16>&);
+template void run_backward(Mode, const LayerBackward<Half16>&, const Sequence<const Half16>&,
                            const int32_t*, const Weights<Half16>&, const Gradients<Half16>&);
 
 }  // namespace fastrnn

@@ -8,23 +8,24 @@ namespace {
 
 // acc[r][n] += elementwise products of a's row r and weights[n].
 template <int M, int N, class T>
-FASTRNN_INLINE void accumulate_rows(Vec<T> (&acc)[M][N], const T* a, int64_t a_stride,
+FASTRNN_INLINE void accumulate_rows(Vec<Wide<T>> (&acc)[M][N], const T* a, int64_t a_stride,
                                     const T* const (&weights)[N], int64_t K) {
-  typedef Vec<T> V;
+  typedef Vec<Packed<T>> V;
+  constexpr int64_t kElements = V::kWidth * kPackedElements<T>;
   const auto add = [&](int64_t k, int64_t n) __attribute__((always_inline)) {
     V rows[M];
 #pragma GCC unroll 16
-    for (int r = 0; r < M; ++r) rows[r] = load(a + r * a_stride + k, n);
+    for (int r = 0; r < M; ++r) rows[r] = load_packed(a + r * a_stride + k, n);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) {
-      V w = load(weights[i] + k, n);
+      V w = load_packed(weights[i] + k, n);
       pin_raw(w.raw);
 #pragma GCC unroll 16
       for (int r = 0; r < M; ++r) acc[r][i] = fma(rows[r], w, acc[r][i]);
     }
   };
   int64_t k = 0;
-  for (; k + V::kWidth <= K; k += V::kWidth) add(k, V::kWidth);
+  for (; k + kElements <= K; k += kElements) add(k, kElements);
   if (k < K) add(k, K - k);
 }
 
@@ -36,19 +37,20 @@ struct DotTile {
   int64_t a_stride;
   const T* (&weights)[N];
   int64_t K;
-  T* sums;
+  Wide<T>* sums;
 
   template <int M>
   FASTRNN_INLINE void run(int64_t row) const {
-    Vec<T> acc[M][N];
+    typedef Vec<Wide<T>> V;
+    V acc[M][N];
     set_zero(acc);
     accumulate_rows(acc, a + row * a_stride, a_stride, weights, K);
-    T* to = sums + row * G * Vec<T>::kWidth;
+    Wide<T>* to = sums + row * G * V::kWidth;
 #pragma GCC unroll 16
     for (int r = 0; r < M; ++r) {
 #pragma GCC unroll 16
       for (int n = 0; n < N; ++n) {
-        to[(r * G + n % G) * Vec<T>::kWidth + n / G] = sum_raw(acc[r][n].raw);
+        to[(r * G + n % G) * V::kWidth + n / G] = sum_raw(acc[r][n].raw);
       }
     }
   }
@@ -58,7 +60,7 @@ struct DotTile {
 // weights of the block pass, and each weight that is loaded multiplies all rows of a tile.
 template <class Cell, class T>
 struct SingleStepBlock {
-  typedef Vec<T> V;
+  typedef Vec<Wide<T>> V;
   static constexpr int G = Cell::kGates, S = Cell::kSums;
   // Rows of the weights at a time: the gates of one unit, or of a cell with one gate four units,
   // where a block has as many.
@@ -71,7 +73,7 @@ struct SingleStepBlock {
   // Sums of the rows from `first` on: [row][gate][unit].
   struct Finish {
     const SingleStepBlock& block;
-    const T *hidden, *input;
+    const Wide<T>*hidden, *input;
     int64_t first;
 
     template <int M>
@@ -91,7 +93,7 @@ struct SingleStepBlock {
   void rows(int64_t row, int64_t end) const {
     const LayerForward<T>& layer = tile.layer;
     const auto [T_, B, I, H] = layer.shape;
-    alignas(kVectorBytes) T hidden[kRows * G * V::kWidth], input[kRows * G * V::kWidth];
+    alignas(kVectorBytes) Wide<T> hidden[kRows * G * V::kWidth], input[kRows * G * V::kWidth];
     for (int64_t next; row < end; row = next) {
       next = end - row < kRows ? end : row + kRows;
       product<0>(hidden, layer.hx + row * H, H, next - row, layer.weight_hh, H);
@@ -103,11 +105,11 @@ struct SingleStepBlock {
 
   // Gate g of the sums: (g + kFirst) % G of the matrix.
   template <int kFirst>
-  FASTRNN_INLINE void product(T* sums, const T* a, int64_t a_stride, int64_t count, const T* matrix,
-                              int64_t K) const {
+  FASTRNN_INLINE void product(Wide<T>* sums, const T* a, int64_t a_stride, int64_t count,
+                              const T* matrix, int64_t K) const {
     const int64_t H = tile.layer.shape.H, first = tile.block * V::kWidth;
     if (first + V::kWidth > H) {
-      for (int64_t i = 0; i < count * G; ++i) store(sums + i * V::kWidth, V(T(0)));
+      for (int64_t i = 0; i < count * G; ++i) store(sums + i * V::kWidth, V(Wide<T>(0)));
     }
     for (int64_t unit = 0; unit < V::kWidth && first + unit < H; unit += kUnits) {
       const T* weights[N];
@@ -124,8 +126,7 @@ struct SingleStepBlock {
 
 template <class Cell, class T>
 void single_step(const LayerForward<T>& layer, const Part& part) {
-  constexpr int64_t kWidth = Vec<T>::kWidth;
-  take_states<Cell>(layer, part);
+  constexpr int64_t kWidth = Vec<Wide<T>>::kWidth;
   const int64_t end = part.rows_end(layer.timeline, 0);
   for (int64_t unit = part.unit; unit < part.unit_end; unit += kWidth) {
     const SingleStepBlock<Cell, T> block{{layer, {0, 0, -1, 0}, unit / kWidth}};

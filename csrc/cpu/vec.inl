@@ -81,6 +81,12 @@ FASTRNN_INLINE Vec<T> load(const T* p, int64_t n) {
   return n >= Vec<T>::kWidth ? load(p) : Vec<T>(load_partial_raw(p, n));
 }
 
+// n elements of a row as factors; of bfloat16 in pairs (bf16_pairs.inl).
+template <class T>
+FASTRNN_INLINE Vec<T> load_packed(const T* p, int64_t n) {
+  return load(p, n);
+}
+
 template <class T>
 FASTRNN_INLINE void store(T* p, Vec<T> v, int64_t n) {
   if (n >= Vec<T>::kWidth) {

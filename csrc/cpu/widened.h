@@ -1,6 +1,9 @@
-// How run_forward and run_backward serve types that are only stored (half.h): the kernels compute
-// on float32 copies, of the weights once a call, of all else a few steps at a time.
+// How run_forward and run_backward serve types that are only stored (half.h): where kernels have no
+// products of them, they compute on float32 copies, of the weights once a call, of all else a few
+// steps at a time.
 #pragma once
+
+#include <type_traits>
 
 #include "../half.h"
 #include "machine.h"
@@ -8,8 +11,14 @@
 
 namespace fastrnn {
 
-template <class E>
-constexpr bool kOnlyStored = sizeof(E) < sizeof(Wide<E>);
+// Calls body(C{}) with the type that kernels take for arrays of E.
+template <class E, class Body>
+void with_kernel_type(const Body& body) {
+  if constexpr (std::is_same_v<E, Bf16>) {
+    if (current_kernels().bf16_products) return body(E{});
+  }
+  body(Wide<E>{});
+}
 
 template <class E>
 void widen(const E* from, int64_t from_stride, int64_t rows, int64_t n, float* to) {
@@ -22,7 +31,7 @@ void narrow(const float* from, int64_t n, E* to) {
 }
 
 // A dense array in the compute type: the array itself, or a copy. Null stays null.
-template <class E, bool copied = kOnlyStored<E>>
+template <class E, class C = Wide<E>>
 class Widened {
  public:
   Widened(const E* data, int64_t) : data_(data) {}
@@ -33,7 +42,7 @@ class Widened {
 };
 
 template <class E>
-class Widened<E, true> {
+class Widened<E, std::enable_if_t<kOnlyStored<E>, float>> {
  public:
   Widened(const E* data, int64_t n) : given_(data != nullptr), copy_(given_ ? n : 0) {
     if (given_) widen(data, n, 1, n, copy_);
