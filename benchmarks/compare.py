@@ -115,9 +115,9 @@ def python(tree: Path, *arguments: str, **variables: str) -> subprocess.Complete
 
 
 def build(tree: Path, name: str) -> None:
-    """Builds the extension of a tree in place; MAX_JOBS limits the compilers."""
+    """Builds the extension of a tree in place, for the CPU; MAX_JOBS limits the compilers."""
     print(f"Building {name} ...", flush=True)
-    done = python(tree, *BUILD, FASTRNN_BUILD_EXT="require")
+    done = python(tree, *BUILD, FASTRNN_BUILD_EXT="require", FASTRNN_BUILD_CUDA="0")
     if done.returncode:
         print(done.stdout, file=sys.stderr)
         raise CompareError(f"{name} could not be built: {last_line(done.stdout)}")
@@ -128,6 +128,14 @@ def check_loaded(tree: Path, name: str) -> None:
     done = python(tree, "-c", LOADED, str(tree))
     if done.returncode:
         raise CompareError(f"{name} cannot be timed, {last_line(done.stdout)}")
+
+
+def check_expression(expression: str) -> None:
+    """Asks pytest, which would refuse it only after the builds."""
+    with tempfile.TemporaryDirectory() as empty:
+        done = python(Path(empty), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", expression)
+    if done.returncode == 4:  # pytest's own code: wrong usage
+        raise CompareError(f"pytest cannot read -k ({last_line(done.stdout)}).")
 
 
 def time_cases(tree: Path, name: str, expression: str) -> Times:
@@ -196,7 +204,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "head", metavar="HEAD", nargs="?", help="another; default: the working tree as it is"
     )
-    parser.add_argument("-k", dest="expression", metavar="EXPR", help="only the cases that fit")
+    parser.add_argument(
+        "-k",
+        dest="expression",
+        metavar="EXPR",
+        help="only the cases that fit, as pytest's -k: 'GRU and 100x64x16x8'",
+    )
     parser.add_argument("--rounds", type=int, choices=range(1, 100), default=3, metavar="N")
     return parser.parse_args(argv)
 
@@ -206,6 +219,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> None:
     options = arguments(argv)
     expression = "fastrnn" + (f" and ({options.expression})" if options.expression else "")
     try:
+        check_expression(expression)
         commits = {"base": resolve(root, options.base)}
         if options.head:
             commits["head"] = resolve(root, options.head)

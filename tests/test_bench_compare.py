@@ -121,10 +121,11 @@ def test_working_tree_as_it_is_stands_for_head_and_its_cases_measure_both(reposi
         (["good", "nowhere"], "'nowhere' names no commit of the repository in "),
         (["good", "broken"], r"head, [0-9a-f]{7}, could not be built: no compiler here$"),
         (["good"], "head cannot be timed, its kernels are not loaded: a reason$"),
+        (["good", "good", "-k", "100,64"], "pytest cannot read -k .*expected"),
         (["good", "good", "-k", "LSTM"], "no case of .* fits 'fastrnn and .LSTM.'"),
         (["good", "good"], "the cases failed on base: "),
     ],
-    ids=["base", "head", "build", "unbuilt", "no-case", "case"],
+    ids=["base", "head", "build", "unbuilt", "expression", "no-case", "case"],
 )
 def test_errors_are_one_sentence_and_leave_nothing(repository, arguments, sentence):
     repository.commit(0.001)
