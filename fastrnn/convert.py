@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from fastrnn import cells, modules, ops, recurrent
+from fastrnn import at_once, cells, modules, ops, recurrent
 
 __all__ = ["accelerate", "restore"]
 
@@ -241,6 +241,8 @@ def _run_sequence(module: nn.RNNBase, input: Any, hx: Any, *, stock: Callable[..
     run = recurrent.forward
     if not torch.compiler.is_dynamo_compiling() and _dynamo_callback() is not None:
         run = _outside_of_dynamo()
+    elif (results := at_once.run(module, input, hx, True)) is not None:
+        return results
     return run(module, input, hx, layer=ops.layer, stock=stock)
 
 

@@ -58,6 +58,11 @@ class Masking(nn.RNNBase):
         if p != 0:  # without, a module has the attributes of torch's and no more
             setattr(self, name, float(p))
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is any of both."""
+        return self.input_dropout != 0 or self.recurrent_dropout != 0
+
     def extra_repr(self) -> str:
         """The sizes and all options that are not their defaults."""
         text = super().extra_repr()

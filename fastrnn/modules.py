@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from fastrnn import dropout, ops, recurrent, tokens
+from fastrnn import at_once, dropout, ops, recurrent, tokens
 from fastrnn._stock import StandIn
 from fastrnn.dropout import Masking
 
@@ -83,6 +83,10 @@ class _Recurrent(StandIn, Masking):
             >>> GRU(10, 20)(torch.tensor([[3, 499], [0, 3]]), embedding=words.weight)[0].shape
             torch.Size([2, 2, 20])
         """
+        if lengths is None and embedding is None and self._layer is ops.layer:
+            results = at_once.run(self, input, hx, output)
+            if results is not None:
+                return results
         layer, stock = self._layer, self._stock.forward
         if embedding is None and not tokens.has_ids(input):
             return recurrent.forward(

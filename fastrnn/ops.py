@@ -92,7 +92,7 @@ def _layer(*args: Any) -> Any:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Layer.apply(*args)  # type: ignore[no-untyped-call]
     code = reference.MODES.index(mode)
-    rounds = _may_round(weight_hh, input)
+    rounds = may_round(weight_hh, input)
     output, h_n, c_n, _ = torch.ops.fastrnn._layer_forward.default(
         *tensors[:7], code, reverse, False, rounds, batch_sizes, *tensors[7:]
     )
@@ -163,7 +163,7 @@ def inference(
         num_layers,
         bidirectional,
         batch_first,
-        _may_round(weights[1], input, batch_first),
+        may_round(weights[1], input, batch_first),
         batch_sizes,
         wants_output,
         embedding,
@@ -227,7 +227,7 @@ def rounds_products() -> bool:
 rounds_products._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> bool:
+def may_round(weight_hh: Tensor, input: Tensor, batch_first: bool = False) -> bool:
     """Whether to let the kernels round; asks first what costs least."""
     if weight_hh.numel() <= _FEW_WEIGHTS:
         return False

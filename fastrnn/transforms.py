@@ -6,12 +6,12 @@ import torch
 from torch.autograd import forward_ad
 
 # Private in torch, and without a public equal; test_ops.py fails if torch takes either away.
-_functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 
 
 def is_transformed() -> bool:
     """Whether a transform of `torch.func`, or forward-mode differentiation, is active."""
-    return _functorch_active() or forward_ad._current_level >= 0
+    return functorch_active() or forward_ad._current_level >= 0
 
 
 def can_be_read() -> bool:

@@ -272,8 +272,8 @@ def test_func_grad_per_sample(mode, no_kernel):
 
 def test_guards_exist_in_this_torch():
     """Both are private to torch; without them transforms would reach the kernels."""
-    assert not transforms._functorch_active()
-    assert torch.func.vmap(lambda x: x + transforms._functorch_active())(torch.zeros(1)).item() == 1
+    assert not transforms.functorch_active()
+    assert torch.func.vmap(lambda x: x + transforms.functorch_active())(torch.zeros(1)).item() == 1
     assert forward_ad._current_level < 0
     with forward_ad.dual_level():
         assert forward_ad._current_level == 0

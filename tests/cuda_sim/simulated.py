@@ -11,7 +11,7 @@ import torch
 from cases import MODES
 from torch.utils.cpp_extension import include_paths
 
-from fastrnn import _C, dispatch
+from fastrnn import _C, at_once, dispatch
 
 from . import build
 from .simulator import Simulator
@@ -70,5 +70,6 @@ def use(device: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Simulator:
     for name in ("_layer_forward", "_layer_backward"):
         real: Any = getattr(torch.ops.fastrnn, name)
         monkeypatch.setattr(real, "default", getattr(torch.ops.fastrnn_sim, name).default)
+    monkeypatch.setattr(at_once, "run", lambda *_: None)
     monkeypatch.setattr(dispatch, "wants_one_op", lambda *_: False)
     return simulated

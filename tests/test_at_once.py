@@ -1,0 +1,112 @@
+"""The shortest way through a module: which calls take it, and that it makes no difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import MODES, build, make_states
+from tolerances import assert_matches
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrizations
+from torch.nn.utils.rnn import pack_sequence
+
+import fastrnn
+from fastrnn import at_once, recurrent
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    {"bias": False, "num_layers": 2},
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_usual_calls_take_it_to_the_same_bits(mode, layout, states, dtype):
+    module = build(fastrnn, mode, 5, 6, **layout).to(dtype)
+    input = torch.randn(3, 4, 5, dtype=dtype)
+    hx = make_states(module, 3 if module.batch_first else 4) if states else None
+    for output in (True, False):
+        with torch.no_grad():
+            found = at_once.run(module, input, hx, output)
+            long = recurrent.forward(
+                module, input, hx, output=output, layer=module._layer, stock=module._stock.forward
+            )
+        assert found is not None
+        assert_matches(found, long, 0.0)
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_modules_ask_for_it_first(accelerated, monkeypatch):
+    module = fastrnn.accelerate(torch.nn.GRU(3, 4)) if accelerated else fastrnn.GRU(3, 4)
+    monkeypatch.setattr(at_once, "run", lambda *_: ("its", "results"))
+    assert module(torch.ones(2, 1, 3)) == ("its", "results")
+
+
+USUAL = fastrnn.LSTM(3, 4)
+STATE, ROWS = torch.zeros(1, 2, 4), torch.ones(5, 2, 3)
+UNUSUAL = {
+    "unbatched": (USUAL, ROWS[:, 0], None),
+    "packed": (USUAL, pack_sequence([ROWS[:, 0]]), None),
+    "ids": (USUAL, torch.zeros(5, 2, dtype=torch.long), None),
+    "no steps": (USUAL, ROWS[:0], None),
+    "other features": (USUAL, torch.ones(5, 2, 4), None),
+    "other dtype": (USUAL, ROWS.double(), None),
+    "integers": (USUAL, ROWS.long(), None),
+    "one state": (USUAL, ROWS, STATE),
+    "three states": (USUAL, ROWS, (STATE, STATE, STATE)),
+    "states in a list": (USUAL, ROWS, [STATE, STATE]),
+    "other rows": (USUAL, ROWS, (STATE, STATE[:, :1])),
+    "states of another dtype": (USUAL, ROWS, (STATE, STATE.double())),
+    "no tensors": (USUAL, ROWS, (STATE, None)),
+    "projection": (fastrnn.LSTM(3, 4, proj_size=2), ROWS, None),
+    "dropout": (fastrnn.LSTM(3, 4, 2, dropout=0.5), ROWS, None),
+    "recurrent dropout": (fastrnn.LSTM(3, 4, recurrent_dropout=0.5), ROWS, None),
+    "computed weights": (
+        parametrizations.weight_norm(fastrnn.LSTM(3, 4), "weight_hh_l0"),
+        ROWS,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_other_calls_do_not(name):
+    with torch.no_grad():
+        assert at_once.run(*UNUSUAL[name], True) is None
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
+def test_nor_do_they_where_somebody_looks_on():
+    def asks(x):
+        asked.append(at_once.run(USUAL, x, None, True))
+        return x
+
+    asked: list[Any] = []
+    asks(ROWS)  # gradients are wanted
+    with torch.no_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            asks(ROWS)
+        torch.func.vmap(asks)(ROWS[None])
+        with forward_ad.dual_level():
+            asks(ROWS)
+        torch.jit.trace(asks, (ROWS,), check_trace=False)
+        torch.compile(lambda x: asks(x) + 1, backend="eager")(ROWS)
+    assert asked == [None] * 6
+
+
+def test_dropout_is_none_in_evaluation():
+    for module in (fastrnn.LSTM(3, 4, 2, dropout=0.5), fastrnn.LSTM(3, 4, recurrent_dropout=0.5)):
+        with torch.no_grad():
+            assert at_once.run(module.eval(), ROWS, None, True) is not None
+
+
+def test_a_weight_that_is_gone():
+    module = fastrnn.GRU(3, 4)
+    del module.weight_hh_l0
+    with torch.no_grad():
+        assert at_once.run(module, ROWS, None, True) is None
