@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -21,14 +22,27 @@ def make_optimizer(config: Config, parameters: Iterable[Parameter]) -> torch.opt
     """
     given: dict[str, Any] = {"lr": config.lr}
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, **given, foreach=True)
+        return _uncompiled(torch.optim.RMSprop)(parameters, **given, foreach=True)
+    given["fused"] = True
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, **given, momentum=config.momentum, fused=True)
+        return _uncompiled(torch.optim.SGD)(parameters, **given, momentum=config.momentum)
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, **given, fused=True)
+        return _uncompiled(torch.optim.Adam)(parameters, **given)
     if config.weight_decay is not None:
         given["weight_decay"] = config.weight_decay
-    return torch.optim.AdamW(parameters, **given, fused=True)
+    return _uncompiled(torch.optim.AdamW)(parameters, **given)
+
+
+def _uncompiled(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Returns the class with its methods as they are beneath what torch wraps them in.
+
+    The wrappers are for programs that torch.compile makes; they load the compiler at the first
+    call, which takes as long as loading torch.
+    """
+    wrapped = ("add_param_group", "load_state_dict", "state_dict", "step")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in wrapped}
+    methods["step"] = torch.no_grad()(methods["step"])  # as its wrapper does
+    return type(optimizer.__name__, (optimizer,), methods)
 
 
 def make_schedule(
