@@ -325,6 +325,16 @@ def test_missing_extra_is_one_sentence():
     assert done.stderr.splitlines()[-1] == sentence
 
 
+def test_training_loads_nothing_slow_that_it_does_not_use(data):
+    command = ["train", "--preset", "quick", "--maxlen", "20", "--run-dir", "run", "--data", data]
+    code = (
+        f"import sys; from fastrnn.imdb import cli; assert cli.run({command}) == 0\n"
+        "print([name for name in ('sklearn', 'torch._dynamo') if name in sys.modules])"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.splitlines()[-1] == "[]"
+
+
 def test_entry_point_uses_the_arguments_of_the_program(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fastrnn-imdb", "evaluate", "nowhere.pt"])
     assert main() == 2

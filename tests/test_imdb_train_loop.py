@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import doctest
 
 import numpy as np
 import pytest
 import torch
 from imdb_training import losses_of, quick, small_corpus
 
+from fastrnn.imdb import metrics
 from fastrnn.imdb.batches import Batch, make_examples
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.training import evaluate, find_device, train
@@ -120,6 +122,23 @@ def test_scores_are_those_of_their_definitions():
     assert scores.f1 == pytest.approx(2 * hits / (guess.sum() + truth.sum()).item())
     chosen = torch.where(truth, probability, 1 - probability)
     assert scores.loss == pytest.approx(-chosen.log().mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("truth_share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("guess_share", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("count", [1, 7, 1000])
+def test_counted_scores_are_those_of_scikit_learn(count, truth_share, guess_share):
+    wanted = pytest.importorskip("sklearn.metrics")
+    truth, guess = torch.rand(count) < truth_share, torch.rand(count) < guess_share
+    accuracy, f1 = metrics.accuracy_and_f1(truth, guess)
+    assert accuracy == wanted.accuracy_score(truth, guess)
+    assert f1 == wanted.f1_score(truth, guess, zero_division=0.0)
+
+
+def test_examples_of_scores():
+    result = doctest.testmod(metrics)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_one_hot_vectors_exist_for_one_batch_at_a_time():

@@ -18,6 +18,7 @@ from fastrnn.imdb.distributed import ALONE, Team
 from fastrnn.imdb.ensemble import Ensemble
 from fastrnn.imdb.errors import DataError
 from fastrnn.imdb.losses import LOSSES
+from fastrnn.imdb.metrics import accuracy_and_f1
 from fastrnn.imdb.model import initialise
 from fastrnn.imdb.preparation import Prepared, prepare
 from fastrnn.imdb.reviews import Corpus
@@ -193,17 +194,10 @@ def evaluate(
     model: Ensemble, examples: Examples | Segmented, config: Config, team: Team = ALONE
 ) -> Scores:
     """Scores `model` on `examples`, as `outputs_of` reads them."""
-    # Imported here: it takes as long as torch, and a model that only reads does not need it.
-    from sklearn.metrics import accuracy_score, f1_score
-
     outputs, labels = outputs_of(model, examples, config, team), examples.labels
     loss = LOSSES[config.loss]
-    truth, guess = labels.cpu() > 0.5, loss.probability(outputs).cpu() > 0.5
-    return Scores(
-        loss=loss.mean(outputs, labels).item(),
-        accuracy=float(accuracy_score(truth, guess)),
-        f1=float(f1_score(truth, guess, zero_division=0.0)),
-    )
+    truth, guess = labels > 0.5, loss.probability(outputs) > 0.5
+    return Scores(loss.mean(outputs, labels).item(), *accuracy_and_f1(truth, guess))
 
 
 def _evaluate(
