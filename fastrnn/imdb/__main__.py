@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from fastrnn.imdb.errors import DataError
@@ -17,6 +18,7 @@ def main() -> int:
         return 2
     from fastrnn.imdb import cli
 
+    gc.freeze()  # what torch made at import lives to the end, and each full collection walks it
     return cli.run()
 
 
