@@ -23,7 +23,7 @@ IDS = torch.randint(300, (20, 5), generator=torch.Generator().manual_seed(2), dt
 
 def build(**given):
     torch.manual_seed(0)
-    model = Ensemble(quick(members=3, **given))
+    model = Ensemble(quick(**{"members": 3, **given}))
     initialise(model, "keras")
     return model
 
@@ -45,6 +45,13 @@ def test_outputs_are_the_mean_of_those_of_the_networks(loss):
     each = [network(Batch(IDS)) for network in model.networks]
     torch.testing.assert_close(model(Batch(IDS)), sum(each) / 3)
     assert (each[0] - each[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_of_a_network_alone_are_passed_on(training):
+    model, given = build(members=1).train(training), []
+    model.networks[0].register_forward_hook(lambda network, inputs, output: given.append(output))
+    assert model(Batch(IDS)) is given[0]
 
 
 @pytest.mark.parametrize("loss", ["bce-logits", "cross-entropy"])

@@ -38,5 +38,7 @@ class Ensemble(nn.Module):
 
         In training for each network and review, (members * B,) or (members * B, 2).
         """
-        outputs = [network(batch) for network in self.networks]
+        outputs: list[Tensor] = [network(batch) for network in self.networks]
+        if len(outputs) == 1:
+            return outputs[0]  # to join one takes copies of it, at every step
         return torch.cat(outputs) if self.training else torch.stack(outputs).mean(0)
