@@ -301,6 +301,10 @@ class _Layer(torch.autograd.Function):
         return (*wanted, None, None, None, None)
 
 
+layer_with_gradient: Any = _Layer.apply
+"""`layer` on kernels, of the tensors of `layer`, batch_sizes, mode, reverse; no question asked."""
+
+
 def _reference_backward(
     mode: str,
     reverse: bool,

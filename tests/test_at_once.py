@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import MODES, build, make_states
+from cases import MODES, build, evaluate, make_states
 from tolerances import assert_matches
 from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations
@@ -38,6 +38,30 @@ def test_usual_calls_take_it_to_the_same_bits(mode, layout, states, dtype):
             )
         assert found is not None
         assert_matches(found, long, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("layout", [{}, {"batch_first": True}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_one_layer_with_gradients_has_the_same_bits(mode, layout, states, dtype):
+    module = build(fastrnn, mode, 5, 6, **layout).to(dtype)
+    input = torch.randn(3, 4, 5, dtype=dtype)
+    hx = make_states(module, 3 if module.batch_first else 4) if states else None
+
+    def long(module, *args):
+        way = {"layer": module._layer, "stock": module._stock.forward}
+        return recurrent.forward(module, *args, *([None] * (2 - len(args))), **way)
+
+    def short(module, *args):
+        found = at_once.run(module, *args, *([None] * (2 - len(args))), True)
+        assert found is not None
+        return found
+
+    assert_matches(
+        evaluate(module, input, hx, call=short), evaluate(module, input, hx, call=long), 0.0
+    )
+    assert at_once.run(module, input, hx, False)[0] is None
 
 
 @pytest.mark.parametrize("accelerated", [False, True])
@@ -74,10 +98,18 @@ UNUSUAL = {
 }
 
 
+@pytest.mark.parametrize("gradients", [False, True])
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_other_calls_do_not(name):
-    with torch.no_grad():
+def test_other_calls_do_not(name, gradients):
+    with torch.set_grad_enabled(gradients):
         assert at_once.run(*UNUSUAL[name], True) is None
+
+
+def test_several_layers_and_frozen_weights_do_not_with_gradients():
+    frozen = fastrnn.GRU(3, 4)
+    frozen.weight_hh_l0.requires_grad_(False)
+    for module in (fastrnn.GRU(3, 4, 2), fastrnn.GRU(3, 4, bidirectional=True), frozen):
+        assert at_once.run(module, ROWS, None, True) is None
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
@@ -87,7 +119,6 @@ def test_nor_do_they_where_somebody_looks_on():
         return x
 
     asked: list[Any] = []
-    asks(ROWS)  # gradients are wanted
     with torch.no_grad():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             asks(ROWS)
@@ -96,7 +127,7 @@ def test_nor_do_they_where_somebody_looks_on():
             asks(ROWS)
         torch.jit.trace(asks, (ROWS,), check_trace=False)
         torch.compile(lambda x: asks(x) + 1, backend="eager")(ROWS)
-    assert asked == [None] * 6
+    assert asked == [None] * 5
 
 
 def test_dropout_is_none_in_evaluation():
