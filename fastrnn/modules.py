@@ -83,8 +83,8 @@ class _Recurrent(StandIn, Masking):
             >>> GRU(10, 20)(torch.tensor([[3, 499], [0, 3]]), embedding=words.weight)[0].shape
             torch.Size([2, 2, 20])
         """
-        if lengths is None and embedding is None and self._layer is ops.layer:
-            results = at_once.run(self, input, hx, output)
+        if lengths is None and self._layer is ops.layer:
+            results = at_once.run(self, input, hx, output, embedding)
             if results is not None:
                 return results
         layer, stock = self._layer, self._stock.forward

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
-from fastrnn import at_once, recurrent
+from fastrnn import at_once, recurrent, tokens
 
 LAYOUTS: list[dict[str, Any]] = [
     {},
@@ -76,7 +76,10 @@ STATE, ROWS = torch.zeros(1, 2, 4), torch.ones(5, 2, 3)
 UNUSUAL = {
     "unbatched": (USUAL, ROWS[:, 0], None),
     "packed": (USUAL, pack_sequence([ROWS[:, 0]]), None),
-    "ids": (USUAL, torch.zeros(5, 2, dtype=torch.long), None),
+    "ids of one row": (USUAL, torch.zeros(5, dtype=torch.long), None),
+    "ids out of range": (USUAL, torch.full((5, 2), 3), None),
+    "no ids": (USUAL, torch.zeros(0, 2, dtype=torch.long), None),
+    "ids for halves": (fastrnn.LSTM(3, 4).bfloat16(), torch.zeros(5, 2, dtype=torch.long), None),
     "no steps": (USUAL, ROWS[:0], None),
     "other features": (USUAL, torch.ones(5, 2, 4), None),
     "other dtype": (USUAL, ROWS.double(), None),
@@ -103,6 +106,34 @@ UNUSUAL = {
 def test_other_calls_do_not(name, gradients):
     with torch.set_grad_enabled(gradients):
         assert at_once.run(*UNUSUAL[name], True) is None
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_ids_have_the_same_bits(mode, embedded, batch_first):
+    module = build(fastrnn, mode, 5, 6, batch_first=batch_first)
+    table = torch.randn(9, 5, requires_grad=True) if embedded else None
+    ids = torch.randint(0, 5, (3, 4))
+    way = {"layer": module._layer, "stock": module._stock.forward}
+    with torch.no_grad():
+        found = at_once.run(module, ids, None, True, table)
+        assert_matches(found, tokens.forward(module, ids, None, embedding=table, **way), 0.0)
+    short = at_once.run(module, ids, None, True, table)
+    long = tokens.forward(module, ids, None, embedding=table, **way)
+    by = [*module.parameters(), *([table] if embedded else [])]
+    gradients = [torch.autograd.grad(results[0].square().sum(), by) for results in (short, long)]
+    assert_matches((short, gradients[0]), (long, gradients[1]), 0.0)
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["no tensor", torch.zeros(4), torch.zeros(4, 2), torch.zeros(4, 3).double()],
+    ids=["word", "vector", "features", "dtype"],
+)
+def test_embeddings_that_do_not_fit(table):
+    assert at_once.run(USUAL, torch.zeros(5, 2, dtype=torch.long), None, True, table) is None
+    assert at_once.run(USUAL, ROWS, None, True, torch.zeros(4, 3)) is None
 
 
 def test_several_layers_and_frozen_weights_do_not_with_gradients():
