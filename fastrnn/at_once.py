@@ -13,8 +13,8 @@ from fastrnn.dropout import Masking
 from fastrnn.embedding import COMPUTED_DTYPES, ID_DTYPES
 from fastrnn.transforms import functorch_active
 
-NONE: tuple[Any, ...] = ()
-"""The states of a call that begins with zeros."""
+OUR_CLASSES = ("fastrnn.modules", "torch.nn.modules.rnn")
+"""Where those are defined that override nothing which torch's forward calls."""
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
         return None
     shape, dtype, weights = input.shape, input.dtype, module._flat_weights
     ids = dtype in ID_DTYPES
-    if ids and isinstance(weights[0], Tensor):
+    if ids and isinstance(weights[0], Tensor) and isinstance(module, Masking):  # torch's take none
         dtype = weights[0].dtype
     if (
         len(shape) != (2 if ids else 3)
@@ -59,14 +59,14 @@ def run(
         return None
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
     lstm, gradients = module.mode == "LSTM", torch.is_grad_enabled()
-    states = NONE if hx is None else hx if lstm else (hx,)
+    states = hx if lstm or hx is None else (hx,)
     if not _fit(module, states, batch, embedding, dtype, gradients):
         return None
     try:
         if gradients:
             return _train(module, input, states, batch, output, embedding)
         result, h_n, c_n = torch.ops.fastrnn._inference.default(
-            input, states, weights, reference.MODES.index(module.mode), module.num_layers,
+            input, states or (), weights, reference.MODES.index(module.mode), module.num_layers,
             module.bidirectional, module.batch_first,
             batch == 1 and steps > 1 and ops.may_round(weights[1], input, module.batch_first),  # type: ignore[arg-type]
             None, output, embedding,
@@ -85,14 +85,16 @@ def _fit(
     layers = module.num_layers * (2 if module.bidirectional else 1)
     weights: list[Any] = module._flat_weights
     parameters: Any = module._parameters
-    if (gradients and layers != 1) or len(weights) != layers * (4 if module.bias else 2):
+    if gradients and (layers != 1 or type(module).__module__ not in OUR_CLASSES):
+        return False
+    if len(weights) != layers * (4 if module.bias else 2):
         return False
     for name, weight in zip(module._flat_weights_names, weights, strict=True):
         if weight is None or parameters.get(name) is not weight or weight.dtype is not dtype:
             return False
         if not weight.is_cpu or (gradients and not weight.requires_grad):
             return False
-    if states is not NONE:
+    if states is not None:
         if not isinstance(states, tuple) or len(states) != (2 if module.mode == "LSTM" else 1):
             return False
         wanted = (layers, batch, module.hidden_size)

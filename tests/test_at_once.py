@@ -87,6 +87,8 @@ UNUSUAL = {
     "one state": (USUAL, ROWS, STATE),
     "three states": (USUAL, ROWS, (STATE, STATE, STATE)),
     "states in a list": (USUAL, ROWS, [STATE, STATE]),
+    "no states in a tuple": (USUAL, ROWS, ()),
+    "ids for torch's": (torch.nn.LSTM(3, 4), torch.zeros(5, 2, dtype=torch.long), None),
     "other rows": (USUAL, ROWS, (STATE, STATE[:, :1])),
     "states of another dtype": (USUAL, ROWS, (STATE, STATE.double())),
     "no tensors": (USUAL, ROWS, (STATE, None)),
@@ -136,10 +138,11 @@ def test_embeddings_that_do_not_fit(table):
     assert at_once.run(USUAL, ROWS, None, True, torch.zeros(4, 3)) is None
 
 
-def test_several_layers_and_frozen_weights_do_not_with_gradients():
+def test_several_layers_frozen_weights_and_subclasses_do_not_with_gradients():
     frozen = fastrnn.GRU(3, 4)
     frozen.weight_hh_l0.requires_grad_(False)
-    for module in (fastrnn.GRU(3, 4, 2), fastrnn.GRU(3, 4, bidirectional=True), frozen):
+    several = fastrnn.GRU(3, 4, 2), fastrnn.GRU(3, 4, bidirectional=True)
+    for module in (*several, frozen, type("Own", (fastrnn.GRU,), {})(3, 4)):
         assert at_once.run(module, ROWS, None, True) is None
 
 

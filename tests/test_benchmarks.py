@@ -234,5 +234,5 @@ def test_stream_rate_counts_three_arrays(monkeypatch):
 def test_flop_rate_adds_the_threads_up(monkeypatch):
     from fastrnn import _C
 
-    monkeypatch.setattr(_C, "fma_rate", lambda: 2.5)
-    assert peak.flop_rate(3) == 7.5
+    monkeypatch.setattr(_C, "fma_rate", lambda bfloat16: 5.0 if bfloat16 else 2.5)
+    assert (peak.flop_rate(3), peak.flop_rate(2, bfloat16=True)) == (7.5, 10.0)
