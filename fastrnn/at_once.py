@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from fastrnn import _extension, ops, reference
+from fastrnn import _extension, dropout, ops, reference
 from fastrnn.dropout import Masking
 from fastrnn.embedding import COMPUTED_DTYPES, ID_DTYPES
 from fastrnn.transforms import functorch_active
@@ -51,20 +51,20 @@ def run(
         or torch._C._is_any_autocast_enabled()
         or functorch_active()
         or forward_ad._current_level >= 0
-        or (
-            module.training
-            and (module.dropout or (isinstance(module, Masking) and module.has_masks))
-        )
+        or (module.training and module.dropout)
     ):
         return None
+    masks = module.training and isinstance(module, Masking) and module.has_masks
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
     lstm, gradients = module.mode == "LSTM", torch.is_grad_enabled()
+    if masks and (ids or not gradients or dtype not in COMPUTED_DTYPES):
+        return None
     states = hx if lstm or hx is None else (hx,)
     if not _fit(module, states, batch, embedding, dtype, gradients):
         return None
     try:
         if gradients:
-            return _train(module, input, states, batch, output, embedding)
+            return _train(module, input, states, batch, output, embedding, masks)
         result, h_n, c_n = torch.ops.fastrnn._inference.default(
             input, states or (), weights, reference.MODES.index(module.mode), module.num_layers,
             module.bidirectional, module.batch_first,
@@ -111,7 +111,13 @@ def _fit(
 
 
 def _train(
-    module: nn.RNNBase, input: Tensor, states: Any, batch: int, output: bool, embedding: Any
+    module: nn.RNNBase,
+    input: Tensor,
+    states: Any,
+    batch: int,
+    output: bool,
+    embedding: Any,
+    masks: bool,
 ) -> tuple[Any, Any]:
     """The call of one layer and direction, with gradients."""
     if module.batch_first:
@@ -120,8 +126,9 @@ def _train(
     like: Any = weight_ih
     hx = states[0].squeeze(0) if states else like.new_zeros(batch, module.hidden_size)
     cx = None if module.mode != "LSTM" else states[1].squeeze(0) if states else hx
+    input, mask = dropout.apply(module, input, hx) if masks else (input, None)
     result, *finals = ops.layer_with_gradient(
-        input, hx, cx, weight_ih, weight_hh, *(biases or (None, None)), None, embedding, None, None,
+        input, hx, cx, weight_ih, weight_hh, *(biases or (None, None)), None, embedding, mask, None,
         module.mode, False,
     )  # fmt: skip
     if module.batch_first:

@@ -94,7 +94,16 @@ UNUSUAL = {
     "no tensors": (USUAL, ROWS, (STATE, None)),
     "projection": (fastrnn.LSTM(3, 4, proj_size=2), ROWS, None),
     "dropout": (fastrnn.LSTM(3, 4, 2, dropout=0.5), ROWS, None),
-    "recurrent dropout": (fastrnn.LSTM(3, 4, recurrent_dropout=0.5), ROWS, None),
+    "dropout of halves": (
+        fastrnn.LSTM(3, 4, recurrent_dropout=0.5).bfloat16(),
+        ROWS.bfloat16(),
+        None,
+    ),
+    "dropout of ids": (
+        fastrnn.LSTM(3, 4, recurrent_dropout=0.5),
+        torch.zeros(5, 2, dtype=torch.long),
+        None,
+    ),
     "computed weights": (
         parametrizations.weight_norm(fastrnn.LSTM(3, 4), "weight_hh_l0"),
         ROWS,
@@ -108,6 +117,26 @@ UNUSUAL = {
 def test_other_calls_do_not(name, gradients):
     with torch.set_grad_enabled(gradients):
         assert at_once.run(*UNUSUAL[name], True) is None
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("states", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_masks_are_the_same_draws(mode, states, batch_first):
+    drops = {"recurrent_dropout": 0.3, "input_dropout": 0.4, "batch_first": batch_first}
+    module, input = build(fastrnn, mode, 5, 6, **drops), torch.randn(3, 4, 5)
+    hx = make_states(module, 3 if batch_first else 4) if states else None
+    way = {"layer": module._layer, "stock": module._stock.forward}
+    found = []
+    for call in (
+        lambda m, x, *hx: at_once.run(m, x, *(hx or (None,)), True),
+        lambda m, x, *hx: recurrent.forward(m, x, *(hx or (None,)), **way),
+    ):
+        torch.manual_seed(3)
+        found.append(evaluate(module, input, hx, call=call))
+    assert_matches(found[0], found[1], 0.0)
+    with torch.no_grad():
+        assert at_once.run(module, input, hx, True) is None
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
