@@ -54,7 +54,7 @@ def run(
         or (module.training and module.dropout)
     ):
         return None
-    masks = module.training and isinstance(module, Masking) and module.has_masks
+    masks = module.training and dropout.is_on(module)
     steps, batch = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
     lstm, gradients = module.mode == "LSTM", torch.is_grad_enabled()
     if masks and (ids or not gradients or dtype not in COMPUTED_DTYPES):

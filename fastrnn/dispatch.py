@@ -55,7 +55,8 @@ def runs_at_once(
 ) -> bool:
     """Whether one op can do the whole call: no gradients, no dropout, and nothing to refuse.
 
-    Written for speed: this is the path of small models that are called step by step.
+    Usual calls have been asked by `at_once.run` before; this is for computed weights, autocast,
+    compilers and the like.
     """
     if not isinstance(input, Tensor) or input.dim() != 3 or not wants_one_op(module, input):
         return False

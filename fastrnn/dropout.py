@@ -75,7 +75,7 @@ class Masking(nn.RNNBase):
 def is_on(module: nn.Module) -> bool:
     """Whether a call of the module multiplies by masks."""
     # The training comes first: this is asked in every call.
-    return module.training and (masks_states(module) or masks_input(module))
+    return module.training and isinstance(module, Masking) and module.has_masks
 
 
 def masks_input(module: nn.Module) -> bool:

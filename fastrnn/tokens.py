@@ -102,7 +102,7 @@ def _vectors(module: nn.RNNBase, ids: Tensor, embedding: Tensor | None) -> Tenso
 def _runs_at_once(
     module: nn.RNNBase, input: Any, states: tuple[Any, ...], embedding: Tensor | None
 ) -> bool:
-    """As `dispatch.runs_at_once`, for the same reason."""
+    """As `dispatch.runs_at_once`, of ids."""
     if isinstance(input, PackedSequence) or input.dim() != 2 or input.numel() == 0:
         return False
     if torch._C._is_any_autocast_enabled() or not dispatch.wants_one_op(module, input):

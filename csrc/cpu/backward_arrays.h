@@ -13,6 +13,15 @@
 
 namespace fastrnn {
 
+// A float32 copy of n numbers in memory of `memory`; null stays null.
+template <class E>
+float* take_widened(Carver& memory, const E* given, int64_t n) {
+  if (!given) return nullptr;
+  float* copy = memory.take(n);
+  widen(given, n, 1, n, copy);
+  return copy;
+}
+
 // What kernels add gradients up in: the arrays of the call, or float32 ones that it gets narrowed.
 template <class E, bool copied = kOnlyStored<E>>
 struct SummedGradients {
@@ -31,19 +40,14 @@ class SummedGradients<E, true> {
       : to_(to), shape_(shape), rows_(gates(mode) * shape.H), memory_(elements()) {
     Carver memory(memory_);
     const int64_t states = shape.B * shape.H;
-    const auto state = [&](const E* given) -> float* {
-      if (!given) return nullptr;
-      float* copy = memory.take(states);
-      widen(given, states, 1, states, copy);
-      return copy;
-    };
     const auto zeros = [&](const E* wanted, int64_t n) -> float* {
       if (!wanted) return nullptr;
       float* sum = memory.take(n);
       std::fill_n(sum, n, 0.0f);
       return sum;
     };
-    sums.hx = state(to.hx), sums.cx = state(to.cx);
+    sums.hx = take_widened(memory, to.hx, states);
+    sums.cx = take_widened(memory, to.cx, states);
     sums.weight_ih = zeros(to.weight_ih, rows_ * shape.I);
     sums.weight_hh = zeros(to.weight_hh, rows_ * shape.H);
     sums.bias_ih = zeros(to.bias_ih, rows_), sums.bias_hh = zeros(to.bias_hh, rows_);
@@ -142,14 +146,6 @@ class BackwardArrays<E, std::enable_if_t<kOnlyStored<E>, float>> {
     return 2 * B * H + steps * B * columns();
   }
 
-  float* widened_state(Carver& memory, const E* state) const {
-    if (!state) return nullptr;
-    const int64_t n = whole_.layer.shape.B * whole_.layer.shape.H;
-    float* copy = memory.take(n);
-    widen(state, n, 1, n, copy);
-    return copy;
-  }
-
   void set_layer(Carver& memory, int64_t steps) {
     const LayerBackward<E>& whole = whole_.layer;
     const int64_t B = whole.shape.B, H = whole.shape.H;
@@ -157,8 +153,8 @@ class BackwardArrays<E, std::enable_if_t<kOnlyStored<E>, float>> {
     layer.shape = whole.shape;
     layer.features = H;  // projections come in float32
     layer.wants_grad_hx = whole.wants_grad_hx;
-    layer.hx = widened_state(memory, whole.hx);
-    layer.cx = widened_state(memory, whole.cx);
+    layer.hx = take_widened(memory, whole.hx, B * H);
+    layer.cx = take_widened(memory, whole.cx, B * H);
     layer.output = output_ = memory.take(steps * B * H);
     layer.reserve = reserve_ = memory.take(steps * B * saved_);
     if (whole.grad_output.data) grad_output_ = memory.take(steps * B * H);
