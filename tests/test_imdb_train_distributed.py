@@ -118,7 +118,8 @@ def processes_of(run: subprocess.Popen[str]) -> dict[int, int]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 def test_a_killed_process_ends_all_and_the_run_goes_on_to_the_same_bits(data):
     whole = start(data, 2, *DROPOUT, "--epochs", "60", "--run-dir", "whole")
-    assert finish(whole)[0] == 0
+    code, _, err = finish(whole)
+    assert code == 0, err
     command = (*DROPOUT, "--epochs", "60", "--run-dir", "killed")
     run = start(data, 2, *command)
     end = time.monotonic() + 240
@@ -131,7 +132,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on_to_the_same_bits(data):
     assert err.count("process 0: another process of this training ended") == 1
     assert "the last complete epoch is in killed/last.pt" in err
     assert 3 <= len(history("killed")) < 60
-    assert finish(start(data, 2, *command, "--resume"))[0] == 0
+    code, _, err = finish(start(data, 2, *command, "--resume"))
+    assert code == 0, err
     killed_training.assert_same(
         killed_training.outcome(Path("whole")), killed_training.outcome(Path("killed"))
     )

@@ -17,9 +17,12 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     from fastrnn.imdb import cli
+    from fastrnn.imdb.distributed import end_of_team
 
     gc.freeze()  # what torch made at import lives to the end, and each full collection walks it
-    return cli.run()
+    code = cli.run()
+    end_of_team(code)
+    return code
 
 
 if __name__ == "__main__":

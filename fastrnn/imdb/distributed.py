@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -139,6 +140,18 @@ def joined_team() -> Iterator[Team]:
     finally:
         signal.signal(signal.SIGTERM, before)
     dist.destroy_process_group()  # not after an error: it would wait for who is lost
+
+
+def end_of_team(code: int) -> None:
+    """Ends a process that torchrun started, with exit code `code`; returns in any other.
+
+    Python's own end would race with gloo's threads: DistributedDataParallel leaks the process
+    group (torch 2.13), so they outlive it, and one that frees a tensor of Python meanwhile aborts
+    the process, whose work was done.
+    """
+    if dist.is_torchelastic_launched():
+        sys.stderr.flush()  # stdout is by now
+        os._exit(code)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
