@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tanh_table
 import torch
 
 from fastrnn import _C
@@ -38,6 +39,17 @@ def test_activations_are_within_two_ulp(name, dtype, isa):
     error = np.abs(_C.activation(name, x) - exact) / ulp
     worst = error.argmax()
     assert error[worst] <= 2, f"{name}({x[worst]!r})"
+
+
+def test_the_table_of_tanh_is_in_step():
+    # Machines differ in the last bits of tanh in float64, and so may a rounding of a coefficient.
+    shown, wanted = (
+        np.array([float(number) for number in re.findall(r"([-+.e\d]+)f\b", text)])
+        for text in (tanh_table.split()[1], tanh_table.text())
+    )
+    np.testing.assert_allclose(
+        shown, wanted, rtol=1e-6, atol=1e-9, err_msg="run: python -m tests.tanh_table"
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

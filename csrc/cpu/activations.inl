@@ -1,7 +1,7 @@
 // sigmoid and tanh of a vector, or of a Group of them, within 2 units in the last place.
 #pragma once
 
-#include "vec.inl"
+#include "tanh_table.inl"
 
 namespace fastrnn {
 namespace {
@@ -75,6 +75,7 @@ FASTRNN_INLINE V sigmoid(V x) {
 template <class V>
 FASTRNN_INLINE V tanh(V x) {
   typedef typename V::Element T;
+  if constexpr (kLookups && sizeof(T) == sizeof(float)) return tanh_by_table(x);
   const V one(T(1)), magnitude = abs(x);
   const V y = min_keep_nan(magnitude + magnitude, V(T(44)));  // tanh(22) is 1 in double
   V q, half_scale;

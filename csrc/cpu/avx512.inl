@@ -6,8 +6,9 @@ namespace {
 
 constexpr int kVectorBytes = 64;
 constexpr bool kRowPairs = true;
+constexpr bool kLookups = true;
 constexpr int kAccumulators = 24;       // of 32 registers
-constexpr int kGroup = 4;               // vectors whose cells are computed in step (group.inl)
+constexpr int kGroup = 3;               // vectors whose cells are computed in step (group.inl)
 constexpr int64_t kGradientRows = 128;  // of a sum in registers (gemm.inl)
 
 FASTRNN_INLINE __m512 fma_raw(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
@@ -18,6 +19,11 @@ FASTRNN_INLINE __m512 min_raw(__m512 a, __m512 b) { return _mm512_min_ps(a, b); 
 FASTRNN_INLINE __m512d min_raw(__m512d a, __m512d b) { return _mm512_min_pd(a, b); }
 FASTRNN_INLINE __m512 max_raw(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
 FASTRNN_INLINE __m512d max_raw(__m512d a, __m512d b) { return _mm512_max_pd(a, b); }
+
+FASTRNN_INLINE __m512 lookup_raw(const float* table, __m512 place) {
+  return _mm512_permutex2var_ps(_mm512_load_ps(table), _mm512_castps_si512(place),
+                                _mm512_load_ps(table + 16));
+}
 
 FASTRNN_INLINE __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 

@@ -68,6 +68,12 @@ struct Group {
   FASTRNN_INLINE friend Group low_bits_to_exponent(const Group& a) {
     return each([](V x) { return low_bits_to_exponent(x); }, a);
   }
+  FASTRNN_INLINE friend Group shift_right(const Group& a, int bits) {
+    return each([bits](V x) { return shift_right(x, bits); }, a);
+  }
+  FASTRNN_INLINE friend Group lookup(const Element* table, const Group& place) {
+    return each([table](V x) { return lookup(table, x); }, place);
+  }
 };
 
 }  // namespace

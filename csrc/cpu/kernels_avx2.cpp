@@ -18,6 +18,7 @@ namespace {
 constexpr char kIsaName[] = "avx2";
 constexpr int kVectorBytes = 32;
 constexpr bool kRowPairs = false;
+constexpr bool kLookups = false;
 constexpr int kAccumulators = 12;       // of 16 registers
 constexpr int kGroup = 3;               // vectors whose cells are computed in step (group.inl)
 constexpr int64_t kGradientRows = 256;  // of a sum in registers (gemm.inl)

@@ -7,6 +7,7 @@ namespace {
 constexpr char kIsaName[] = "baseline";
 constexpr int kVectorBytes = 16;
 constexpr bool kRowPairs = false;
+constexpr bool kLookups = false;
 constexpr int kAccumulators = 12;       // of 16 registers on x86-64
 constexpr int kGroup = 2;               // vectors whose cells are computed in step (group.inl)
 constexpr int64_t kGradientRows = 128;  // of a sum in registers (gemm.inl)

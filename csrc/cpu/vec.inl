@@ -1,11 +1,12 @@
 // Vec<T>: a SIMD vector of T with the functions cells.h asks for.
 //
 // Included once per instruction set, after its target pragma and after the file has defined
-// kVectorBytes, kRowPairs and, for the vectors of float and of double: fma_raw, load_partial_raw,
-// store_partial_raw, pin_raw; sum_raw; min_raw and max_raw, which return the second operand if
-// either is NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and store_pair_raw. Everything
-// here is internal to that file: code compiled for AVX-512 must never be the copy that the linker
-// keeps for all.
+// kVectorBytes, kRowPairs, kLookups and, for the vectors of float and of double: fma_raw,
+// load_partial_raw, store_partial_raw, pin_raw; sum_raw; min_raw and max_raw, which return the
+// second operand if either is NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and
+// store_pair_raw; with kLookups, lookup_raw of 32 floats by the low five bits of each lane.
+// Everything here is internal to that file: code compiled for AVX-512 must never be the copy that
+// the linker keeps for all.
 #pragma once
 
 namespace fastrnn {
@@ -59,6 +60,10 @@ struct Vec {
   }
   FASTRNN_INLINE friend Vec low_bits_to_exponent(Vec v) {
     return (Raw)((RawBits)v.raw << Lanes<T>::kMantissa);
+  }
+  FASTRNN_INLINE friend Vec shift_right(Vec v, int bits) { return (Raw)((RawBits)v.raw >> bits); }
+  FASTRNN_INLINE friend Vec lookup(const T* table, Vec place) {
+    return lookup_raw(table, place.raw);
   }
   static FASTRNN_INLINE RawBits sign_bits() { return (RawBits)(-Raw{}); }
 };
