@@ -174,7 +174,6 @@ struct LayerBackward {
   Wide<T>* grad_unprojected;  // (B, H), of the current step
   T* unprojected;             // H for each row of the steps, written
   const Wide<T>* mask;        // as forward's
-  T* masked;                  // with mask: features for each row of the steps, h before it, written
   T* grad_projected;          // features for each row of the steps, written
   const T* output;            // features for each row
   const T* reserve;           // (reserve_per_unit, H) for each row

@@ -23,15 +23,6 @@ struct BackwardStep {
     return (begins ? layer.hx : layer.output) + (begins ? row : at.previous + row) * layer.features;
   }
 
-  // What forward multiplied by the hidden weights.
-  template <int R>
-  FASTRNN_INLINE void store_masked(int64_t row, int64_t j) const {
-    const int64_t H = layer.shape.H, n = H - j;
-    const V h = load_rows<R>(h_prev(row) + j, H, n),
-            mask = load_rows<R>(layer.mask + row * H + j, H, n);
-    store_rows<R>(layer.masked + (at.first + row - base) * H + j, H, h * mask, n);
-  }
-
   template <int R>
   void rows(int64_t row, int64_t unit, int64_t unit_end) const {
     const int64_t H = layer.shape.H, now = at.first + row, before = at.previous + row;
@@ -65,7 +56,6 @@ struct BackwardStep {
         state[0] = load_rows<R>(h_prev(row) + j, H, n);
         h = load_rows<R>(layer.output + now * H + j, H, n);
       }
-      if (layer.mask) store_masked<R>(row, j);
       Cell::backward(saved, state, h, grad_state, grad_sum);
       if (!projects) store_rows<R>(layer.grad_h + row * H + j, H, grad_state[0], n);
       if constexpr (Cell::kStates > 1) {

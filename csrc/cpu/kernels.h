@@ -34,6 +34,7 @@ struct WeightGradient {
   int64_t grad_stride;
   Sequence<const T> operand;  // (steps, B, N), rows = steps * B
   int64_t B, rows, M, N;
+  const Wide<T>* mask;   // (B, N), times the operand of each step; or null, as of half types
   int64_t rotation;      // sum row m is row (m + rotation) % M of the gradients
   Wide<T>* grad_weight;  // (M, N), or null
   Wide<T>* grad_bias;    // (M), or null

@@ -118,7 +118,7 @@ struct Backward {
     size_t count = 0;
     const int64_t F = layer.features;
     const bool to_hidden = gradients.weight_hh || gradients.bias_hh;
-    const bool gathers = layer.timeline.offsets && !layer.mask;
+    const bool gathers = layer.timeline.offsets;
     if (gradients.weight_ih || gradients.bias_ih) {
       all[count++] = {layer.grad_sums,
                       stride(),
@@ -127,15 +127,14 @@ struct Backward {
                       rows(),
                       columns(),
                       layer.shape.I,
+                      nullptr,
                       input_rotation(),
                       gradients.weight_ih,
                       gradients.bias_ih,
                       add,
                       nullptr};
     }
-    if (to_hidden && layer.mask) {
-      all[count++] = hidden_gradient(layer.begin, layer.end, layer.masked, add);
-    } else if (to_hidden && !gathers) {
+    if (to_hidden && !gathers) {
       // h_prev is hx at step 0 and the output of the step before at all others.
       const int64_t begin = std::max<int64_t>(layer.begin, 1);
       if (begin < layer.end) {
@@ -182,6 +181,7 @@ struct Backward {
                                        count,
                                        M,
                                        I,
+                                       nullptr,
                                        input_rotation(),
                                        to.weight_ih,
                                        nullptr,
@@ -205,6 +205,7 @@ struct Backward {
                                      rows(),
                                      layer.features,
                                      H,
+                                     nullptr,
                                      0,
                                      gradients.weight_hr,
                                      nullptr,
@@ -223,6 +224,7 @@ struct Backward {
   WeightGradient<T> hidden_gradient(int64_t begin, int64_t end, const T* h_prev, bool add) const {
     const int64_t B = operand_rows(), F = layer.features,
                   first = layer.timeline.first_time(begin, end);
+    const bool gathered = layer.timeline.offsets;  // and masked
     const Timeline steps = layer.timeline.times(first, first + end - begin);
     const int64_t offset = layer.timeline.first_row(first) - layer.timeline.first_row(first_time());
     return {hidden_sums() + offset * stride(),
@@ -232,6 +234,7 @@ struct Backward {
             steps.first_row(end - begin),
             columns(),
             F,
+            gathered ? nullptr : layer.mask,
             0,
             gradients.weight_hh,
             gradients.bias_hh,
@@ -239,19 +242,22 @@ struct Backward {
             nullptr};
   }
 
-  // The state before each row of the chunk, where that is no array already.
+  // The state before each row of the chunk, where that is no array already; masked.
   void gather_h_prev(T* to) const {
     const Timeline& timeline = layer.timeline;
     const int64_t F = layer.features, base = timeline.first_row(first_time());
     for (int64_t step = layer.begin; step < layer.end; ++step) {
       const int64_t t = timeline.time(step), n = timeline.rows(t);
       const int64_t before = std::min(timeline.rows_before(step), n);
-      T* row = to + (timeline.first_row(t) - base) * F;
+      T *rows = to + (timeline.first_row(t) - base) * F, *row = rows;
       if (before > 0) {
         const int64_t from = timeline.first_row(timeline.time(step - 1));
         row = std::copy_n(layer.output + from * F, before * F, row);
       }
       std::copy_n(layer.hx + before * F, (n - before) * F, row);
+      if constexpr (!kOnlyStored<T>) {
+        for (int64_t i = 0; layer.mask && i < n * F; ++i) rows[i] *= layer.mask[i];
+      }
     }
   }
 
@@ -278,20 +284,18 @@ struct Backward {
 // What backward writes for itself: arrays of a LayerBackward.
 template <class C>
 struct Memory {
-  const Scratch<C> grad_sums, masked, unprojected, grad_projected;
+  const Scratch<C> grad_sums, unprojected, grad_projected;
   const Scratch<Wide<C>> grad_unprojected;
 
   // rows: of a chunk.
   Memory(const LayerBackward<C>& layer, int64_t sum_columns, int64_t rows, bool projects)
       : grad_sums(rows * sum_columns),
-        masked(layer.mask ? rows * layer.features : 0),
         unprojected(projects ? rows * layer.shape.H : 0),
         grad_projected(projects ? rows * layer.features : 0),
         grad_unprojected(projects ? layer.shape.B * layer.shape.H : 0) {}
 
   void give(LayerBackward<C>& layer) const {
     layer.grad_sums = grad_sums;
-    layer.masked = masked;
     layer.unprojected = unprojected;
     layer.grad_projected = grad_projected;
     layer.grad_unprojected = grad_unprojected;

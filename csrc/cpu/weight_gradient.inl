@@ -121,7 +121,7 @@ struct Operand {
       : count(rows), stride(g.operand.row_stride) {
     const int64_t t = row / g.B, b = row % g.B;
     const bool even = g.operand.step_stride == g.B * stride || b + count <= g.B;
-    in_place = even && g.N % kWidth == 0 && read_in_place<T>(stride);
+    in_place = even && !g.mask && g.N % kWidth == 0 && read_in_place<T>(stride);
     P* packed = reinterpret_cast<P*>(scratch);
     data = packed;
     if constexpr (kPackedElements<T> == 1) {
@@ -156,6 +156,7 @@ struct Operand {
   P* pack_columns(const WeightGradient<T>& g, int64_t t, int64_t b, int64_t column, int64_t end,
                   P* to) const {
     Rows rows{g.operand, g.B, t, b, count};
+    const auto* mask = g.mask ? g.mask + b * g.N : nullptr;
     while (const T* row = rows.next()) {
       if constexpr (kPackedElements<T> > 1) {
         const T* second = rows.next();
@@ -164,8 +165,10 @@ struct Operand {
         }
       } else {
         for (int64_t c = column; c < end; c += kWidth, to += kWidth) {
-          store(to, load(row + c, g.N - c));
+          const Vec<T> values = load(row + c, g.N - c);
+          store(to, mask ? values * load(mask + c, g.N - c) : values);
         }
+        if (mask) mask = g.mask + rows.b * g.N;
       }
     }
     return to;
