@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <optional>
 #include <type_traits>
 
@@ -224,7 +225,6 @@ struct Backward {
   WeightGradient<T> hidden_gradient(int64_t begin, int64_t end, const T* h_prev, bool add) const {
     const int64_t B = operand_rows(), F = layer.features,
                   first = layer.timeline.first_time(begin, end);
-    const bool gathered = layer.timeline.offsets;  // and masked
     const Timeline steps = layer.timeline.times(first, first + end - begin);
     const int64_t offset = layer.timeline.first_row(first) - layer.timeline.first_row(first_time());
     return {hidden_sums() + offset * stride(),
@@ -234,7 +234,7 @@ struct Backward {
             steps.first_row(end - begin),
             columns(),
             F,
-            gathered ? nullptr : layer.mask,
+            layer.timeline.offsets ? nullptr : layer.mask,  // gather_h_prev has masked
             0,
             gradients.weight_hh,
             gradients.bias_hh,
@@ -256,7 +256,7 @@ struct Backward {
       }
       std::copy_n(layer.hx + before * F, (n - before) * F, row);
       if constexpr (!kOnlyStored<T>) {
-        for (int64_t i = 0; layer.mask && i < n * F; ++i) rows[i] *= layer.mask[i];
+        if (layer.mask) std::transform(rows, rows + n * F, layer.mask, rows, std::multiplies<T>());
       }
     }
   }
