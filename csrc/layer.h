@@ -29,6 +29,9 @@ constexpr int64_t input_gate(Mode mode, int64_t sum) {
 }
 // Vectors per gate of the widest panel of forward's weights.
 constexpr int64_t widest_panel(int64_t gates) { return gates == 4 ? 2 : gates == 3 ? 4 : 8; }
+// Vectors of all gates that make a panel wide: a single row's sums of it fill the multiplying
+// units.
+constexpr int64_t kWidePanel = 8;
 constexpr bool has_cell_state(Mode mode) { return mode == Mode::kLstm; }
 
 // Elements kept for backward per step, row and hidden unit, beside the output:
@@ -115,8 +118,11 @@ struct LayerForward {
   // The input product is taken for so many steps at once, before their recurrence; 0: step by step,
   // with the hidden product.
   int64_t projected_steps;
-  Wide<T>* projected;       // [block][projected_steps][projected_rows][vectors of a panel], or null
-  int64_t projected_rows;   // B, of all parts
+  // As many, or twice as many: then the input product of a single row's next steps is taken beside
+  // the hidden products of these, a vector of each panel in each step.
+  int64_t projected_places;
+  Wide<T>* projected;      // [block][projected_places][projected_rows][vectors of a panel], or null
+  int64_t projected_rows;  // B, of all parts
   Sequence<const T> input;  // I
   // Where the input is tokens: the place in the table of each row's, whose rows are the input
   // products of tokens; there is no other input then, and I is 0. Else null.

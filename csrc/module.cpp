@@ -97,6 +97,7 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
       {"single_step", plan.single_step},
       {"unit_parts", plan.unit_parts},
       {"projected_steps", plan.projected_steps},
+      {"projects_ahead", plan.projects_ahead},
       {"in_place", plan.in_place},
       {"rows_per_vector", plan.rows_per_vector},
       {"vectors_per_gate", plan.vectors_per_gate},

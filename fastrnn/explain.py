@@ -335,9 +335,13 @@ def _describe(
             "weights for both products and the rows would not stay in the second-level cache"
         )
     elif plan["projected_steps"]:
-        regime = "one row, input product first"
+        ahead = plan["projects_ahead"]
+        regime = "one row, input product " + ("ahead" if ahead else "first")
         reasons.append(
-            f"the input product of {plan['projected_steps']} steps at a time is one matrix "
+            f"while a step waits for the hidden weights, it takes a part of the input product of "
+            f"the next {plan['projected_steps']} steps"
+            if ahead
+            else f"the input product of {plan['projected_steps']} steps at a time is one matrix "
             "product; the recurrence then waits for the hidden weights alone"
         )
         if plan["bfloat16_weights"]:

@@ -131,3 +131,19 @@ def test_a_row_does_not_depend_on_its_batch(mode, shape, dtype, isa):
     for rows in (slice(0, 5), slice(3, 36), slice(20, 21)):
         (part, *_), _ = evaluate(module, input[:, rows])
         assert torch.equal(part, whole[:, rows]), rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(20, 150), (200, 70)])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_row_alone_has_the_bits_of_one_among_others(mode, sizes, dtype, isa):
+    """Its input product is taken in parts, beside the steps before, forward and in reverse."""
+    inputs, hidden = sizes
+    module, _ = pair(mode, inputs, hidden, bidirectional=True, dtype=dtype)
+    input = torch.randn(60, 3, inputs, dtype=dtype)
+    for steps in (7, 48, 53, 60):
+        (whole, *_), _ = evaluate(module, input[:steps])
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            (alone, *_), _ = evaluate(module, input[:steps, 1:2])
+            assert torch.equal(alone, whole[:, 1:2]), (steps, threads)

@@ -51,12 +51,13 @@ def plan(mode: str, hidden: int, bfloat16_weights: bool = True, **change: Any) -
     return bool(_C.plan(code, **sizes, bfloat16_weights=bfloat16_weights)["bfloat16_weights"])
 
 
+@pytest.mark.parametrize("steps", [9, 50])
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("mode", MODES)
-def test_only_the_hidden_weights_are_rounded(mode, layout, hidden, isa, medium):
+def test_only_the_hidden_weights_are_rounded(mode, layout, hidden, steps, isa, medium):
     module = build(fastrnn, mode, 7, hidden, **layout)
-    input = torch.randn((1, 9, 7) if module.batch_first else (9, 1, 7))
+    input = torch.randn((1, steps, 7) if module.batch_first else (steps, 1, 7))
     found = infer(module, input)
     assert_matches(found, infer(rounded(module), input.double()))
     assert plan(mode, hidden)

@@ -16,8 +16,8 @@ import fastrnn
         ((16, 8), (100, 64, 16), "blocks of 48 rows"),
         ((512, 512), (5, 32, 512), "all rows step by step"),
         ((8192, 512), (5, 64, 8192), "all rows step by step, input product first"),
-        ((128, 128), (100, 1, 128), "one row, input product first"),
-        ((128, 128), (100, 128), "one row, input product first"),
+        ((128, 128), (20, 1, 128), "one row, input product first"),
+        ((128, 128), (20, 128), "one row, input product first"),
         ((256, 256), (1, 4, 256), "single step"),
     ],
 )
@@ -26,6 +26,14 @@ def test_regimes(args, shape, regime):
     assert explanation.path == "kernels"
     assert explanation.layers[0].regime.startswith(regime)
     assert regime in str(explanation)
+
+
+@pytest.mark.parametrize(("isa_name", "when"), [("avx2", "first"), ("avx512", "ahead")])
+def test_a_row_of_many_steps(isa_name, when, isa):
+    if isa != isa_name:
+        pytest.skip(f"asks {isa_name}")
+    explanation = fastrnn.explain(fastrnn.LSTM(128, 128), torch.randn(100, 1, 128))
+    assert explanation.layers[0].regime == f"one row, input product {when}"
 
 
 def test_each_layer_has_its_sizes():

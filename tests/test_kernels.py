@@ -126,9 +126,18 @@ def test_plan_reads_the_weights_of_a_single_step_where_they_are():
 
 def test_plan_takes_the_input_product_of_a_single_row_first():
     assert plan(T=100, B=2)["projected_steps"] == 0
-    assert plan(T=100, B=1, H=128)["projected_steps"] == 64
+    assert plan(T=100, B=1, H=128, vector_bytes=32)["projected_steps"] == 64
     assert plan(T=10, B=1, H=128)["projected_steps"] == 10
-    assert plan(T=100, B=1, H=100_000)["projected_steps"] == 1
+    assert plan(T=100, B=1, H=100_000, vector_bytes=32)["projected_steps"] == 1
+
+
+def test_plan_takes_the_input_product_of_a_single_row_ahead_where_registers_are_left():
+    row = {"T": 100, "B": 1, "H": 128}
+    ahead = {mode: plan(mode, **row) for mode in ("RNN_TANH", "LSTM", "GRU")}
+    assert all(each["projects_ahead"] for each in ahead.values())
+    assert [each["projected_steps"] for each in ahead.values()] == [8, 8, 12]
+    others = {"B": 2}, {"T": 31}, {"H": 40}, {"vector_bytes": 32}, {"element_bytes": 2}
+    assert not any(plan(**row | other)["projects_ahead"] for other in others)
 
 
 def test_plan_takes_the_input_product_first_where_both_products_leave_the_cache():

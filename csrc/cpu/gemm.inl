@@ -86,6 +86,31 @@ FASTRNN_INLINE void multiply_rows(Vec<Wide<T>> (&acc)[M][N], const T* rows, int6
   }
 }
 
+// A single row's product waits for its weights; the units that multiply do another one meanwhile.
+// acc as above, of one row of K elements and a panel; beside[r] += the products of rows of `depth`
+// elements, row_stride apart, and a panel of one vector. Neither is of pairs.
+template <int N, class T, class W>
+FASTRNN_INLINE void multiply_beside(Vec<T> (&acc)[1][N], const T* row, const Panel<W>& panel,
+                                    int64_t K, Vec<T> (&beside)[N][1], const T* rows,
+                                    int64_t row_stride, const Panel<T>& column, int64_t depth) {
+  const int64_t both = K < depth ? K : depth;
+  const W* weights = panel.data;
+  const T* column_weights = column.data;
+  for (int64_t k = 0; k < both; ++k, weights += panel.stride, column_weights += column.stride) {
+    const Vec<T> one = broadcast_rows<1>(row + k, 0);
+    Vec<T> w = load_vector(column_weights, 0);
+    pin_raw(w.raw);
+#pragma GCC unroll 16
+    for (int v = 0; v < N; ++v) {
+      acc[0][v] = fma(one, load_vector(weights, v), acc[0][v]);
+      beside[v][0] = fma(broadcast_rows<1>(rows + v * row_stride + k, 0), w, beside[v][0]);
+    }
+  }
+  accumulate<1, N>(acc, row + both, 0, 1, Panel<W>{weights, panel.stride}, K - both);
+  accumulate<N, 1>(beside, rows + both, row_stride, 1, Panel<T>{column_weights, column.stride},
+                   depth - both);
+}
+
 // Runs body.run<M>(row) over [row, end) in tiles of M vectors of R rows, then in smaller ones;
 // returns the end of what was covered.
 template <int M, int R = 1, class Body>

@@ -122,6 +122,12 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
     plan.projected_steps =
         std::clamp<int64_t>(bytes / std::max<int64_t>(B * projected_bytes, 1), 1, T);
   }
+  // Each step then takes one vector of a panel for as many steps ahead as the panel has vectors.
+  // Half of AVX-512's registers are free for that.
+  const int64_t vectors = gates(mode) * plan.vectors_per_gate;
+  plan.projects_ahead = single_row && !tokens && machine.vector_bytes == 64 &&
+                        element_bytes == sum_bytes && vectors >= kWidePanel && T >= 4 * vectors;
+  if (plan.projects_ahead) plan.projected_steps = vectors;
   // Half of L2 for the gradients of the sums, but rows enough for the weight gradients' tiles.
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);

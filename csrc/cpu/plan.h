@@ -14,11 +14,12 @@ struct Machine {
 };
 
 struct Plan {
-  bool single_step;          // T = 1: the weights are read where they are, not packed
-  int64_t unit_parts;        // threads that share the hidden units of all rows, step by step; or 1
-  int64_t projected_steps;   // steps whose input product is taken before their recurrence, or 0
-  bool in_place;             // backward reads the weights where they are; never of pairs
-  int64_t rows_per_vector;   // 2 where two rows share a vector, else 1
+  bool single_step;         // T = 1: the weights are read where they are, not packed
+  int64_t unit_parts;       // threads that share the hidden units of all rows, step by step; or 1
+  int64_t projected_steps;  // steps whose input product is taken before their recurrence, or 0
+  bool projects_ahead;      // beside the recurrence of as many steps before them, but for the first
+  bool in_place;            // backward reads the weights where they are; never of pairs
+  int64_t rows_per_vector;  // 2 where two rows share a vector, else 1
   int64_t vectors_per_gate;  // width of a forward panel, in vectors per gate: 1, 2, 4 or 8
   bool bfloat16_weights;     // the hidden ones are packed so
   int64_t hidden_panel;      // width of panels of a column for each feature of h, in vectors

@@ -8,10 +8,11 @@ namespace fastrnn {
 namespace {
 
 // A step of some rows: its time, where this time's row 0 is among all rows, the same of the time
-// before in the timeline's order (-1 for rows that begin here, from hx), and the step's place among
-// those whose input product is at hand.
+// before in the timeline's order (-1 for rows that begin here, from hx), the step's place among
+// those whose input product is at hand, and the first of the steps whose input product is taken
+// beside this one's (-1: none).
 struct Moment {
-  int64_t t, first, previous, place;
+  int64_t t, first, previous, place, ahead;
 };
 
 // Calls body(previous, begin, end) for the rows of a part that a step has: for those that went
@@ -28,6 +29,12 @@ FASTRNN_INLINE void for_row_kinds(const Timeline& timeline, int64_t step, const 
   }
 }
 
+// How far apart the input of a row's steps is, in the order in which they are visited.
+template <class T>
+int64_t step_stride(const Sequence<const T>& input, const Timeline& timeline) {
+  return timeline.reverse ? -input.step_stride : input.step_stride;
+}
+
 // One step of one block of hidden units: U vectors of units, R rows to a vector; hidden weights
 // of type W.
 template <class Cell, class T, int U, int R, class W = Packed<T>>
@@ -38,6 +45,9 @@ struct ForwardTile {
   // The state that layer.carried holds; an Elman cell reads none.
   static constexpr int kCarried = Cell::kStates - 1;
   static constexpr bool kCarries = kCarried > 0 || (kOnlyStored<T> && K > 0);
+  // Whether registers are enough for as many sums beside those of a single row.
+  static constexpr bool kAhead =
+      R == 1 && kPackedElements<T> == 1 && G * U >= kWidePanel && 2 * G * U <= kAccumulators;
 
   const LayerForward<T>& layer;
   Moment now;
@@ -60,9 +70,7 @@ struct ForwardTile {
     const int64_t I = layer.shape.I;
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
-    const T* h = layer.mask ? masked(now.t, row) : h_prev(row);
-    multiply_rows<M, G * U, R>(hidden, h, layer.mask ? layer.features : h_stride(),
-                               Panel<W>{hidden_weights(), kPanel}, layer.features);
+    multiply_hidden(hidden, layer.mask ? masked(now.t, row) : h_prev(row));
     if (layer.tokens) return finish<0>(hidden, OfTokens<M>(*this, row), row);
     if (layer.projected) {
       load_projected(input, row);
@@ -72,6 +80,34 @@ struct ForwardTile {
                                  Panel<Packed<T>>{input_weights(), kPanel}, I);
     }
     finish<0>(hidden, Sums<M>{input}, row);
+  }
+
+  template <int M>
+  FASTRNN_INLINE void multiply_hidden(V (&hidden)[M][G * U], const T* h) const {
+    const Panel<W> panel{hidden_weights(), kPanel};
+    if constexpr (kAhead && M == 1) {
+      if (now.ahead >= 0) return multiply_ahead(hidden, h, panel);
+    }
+    const int64_t stride = layer.mask ? layer.features : h_stride();
+    multiply_rows<M, G * U, R>(hidden, h, stride, panel, layer.features);
+  }
+
+  // Each of the layer.projected_steps that run before those ahead takes one vector of the panel.
+  FASTRNN_INLINE void multiply_ahead(V (&hidden)[1][G * U], const T* h,
+                                     const Panel<W>& panel) const {
+    const int64_t lane = now.place % layer.projected_steps * V::kWidth;
+    V input[G * U][1];
+    set_zero(input);
+    multiply_beside(hidden, h, panel, layer.features, input,
+                    layer.input.at(layer.timeline.time(now.ahead), 0),
+                    step_stride(layer.input, layer.timeline),
+                    Panel<T>{input_weights() + lane, kPanel}, layer.shape.I);
+    int64_t place = now.ahead % layer.projected_places;
+#pragma GCC unroll 16
+    for (int r = 0; r < G * U; ++r) {
+      store(projected(place, 0) + lane, input[r][0]);
+      if (++place == layer.projected_places) place = 0;
+    }
   }
 
   // Input products of M vectors of rows: vector v of the panel for vector r of them.
@@ -117,7 +153,7 @@ struct ForwardTile {
 
   Wide<T>* projected(int64_t place, int64_t row) const {
     return layer.projected +
-           ((block * layer.projected_steps + place) * layer.projected_rows + row) * kPanel;
+           ((block * layer.projected_places + place) * layer.projected_rows + row) * kPanel;
   }
 
   template <int M>
@@ -233,11 +269,10 @@ void project_block(const LayerForward<T>& layer, int64_t begin, int64_t end, int
   const Timeline& timeline = layer.timeline;
   const auto project = [&](int64_t step, int64_t row, int64_t stride, int64_t count) {
     project_rows<kVectors>(input.at(timeline.time(step), row), stride, count, tile.input_weights(),
-                           layer.shape.I, tile.projected(step - begin, row));
+                           layer.shape.I, tile.projected(step % layer.projected_places, row));
   };
   if (layer.projected_rows == 1) {
-    return project(begin, 0, timeline.reverse ? -input.step_stride : input.step_stride,
-                   end - begin);
+    return project(begin, 0, step_stride(input, timeline), end - begin);
   }
   for (int64_t step = begin; step < end; ++step) {
     const int64_t row_end = part.rows_end(timeline, timeline.time(step));
@@ -259,13 +294,16 @@ void project_step(const LayerForward<T>& layer, int64_t t, const Part& part) {
           part.row, part.rows_end(layer.timeline, t));
 }
 
+// Steps [begin, end), beside them the input products of those from `ahead` on, or -1.
 template <class Cell, class T, int U, int R, class W>
-void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, const Part& part) {
+void forward_steps(const LayerForward<T>& layer, int64_t begin, int64_t end, int64_t ahead,
+                   const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
   for (int64_t step = begin; step < end; ++step) {
     const int64_t t = layer.timeline.time(step), first = layer.timeline.first_row(t);
     for_row_kinds(layer.timeline, step, part, [&](int64_t previous, int64_t row, int64_t row_end) {
-      const Moment now{t, first, previous, step - begin};
+      const int64_t place = layer.projected ? step % layer.projected_places : 0;
+      const Moment now{t, first, previous, place, ahead};
       for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
         forward_block<Cell, T, U, R, W>(layer, now, unit / kUnits, row, row_end);
       }
@@ -295,18 +333,21 @@ void give_states(const LayerForward<T>& layer, const Part& part) {
 template <class Cell, class T, int U, int R, class W = Packed<T>>
 void forward_rows(const LayerForward<T>& layer, const Part& part) {
   constexpr int64_t kUnits = ForwardTile<Cell, T, U, R>::kUnits;
-  const int64_t steps = layer.shape.T;
+  const int64_t steps = layer.shape.T, chunk = layer.projected ? layer.projected_steps : steps;
+  int64_t ahead = -1;
   for (int64_t begin = 0, end; begin < steps; begin = end) {
-    end = steps;
+    end = steps - begin > chunk ? begin + chunk : steps;
     if constexpr (R == 1) {
-      if (layer.projected) {
-        if (steps - begin > layer.projected_steps) end = begin + layer.projected_steps;
-        for (int64_t unit = part.unit; unit < part.unit_end; unit += kUnits) {
-          project_block<Cell, T, U, W>(layer, begin, end, unit / kUnits, part);
-        }
+      const bool here = layer.projected && ahead < 0;
+      for (int64_t unit = part.unit; here && unit < part.unit_end; unit += kUnits) {
+        project_block<Cell, T, U, W>(layer, begin, end, unit / kUnits, part);
       }
+      // Where fewer steps are left, those before come again, to the same bits.
+      ahead = layer.projected_places <= chunk || end == steps ? -1
+              : end < steps - chunk                           ? end
+                                                              : steps - chunk;
     }
-    forward_steps<Cell, T, U, R, W>(layer, begin, end, part);
+    forward_steps<Cell, T, U, R, W>(layer, begin, end, ahead, part);
   }
   give_states(layer, part);
 }

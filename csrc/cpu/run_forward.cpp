@@ -215,7 +215,8 @@ void run_steps(Mode mode, const LayerForward<E>& call, LayerForward<C> layer, co
                const ForwardPanels& panels, const Wide<C>* packed) {
   const KernelTable<C>& kernels = current_kernels().table<C>();
   const int64_t panel = gates(mode) * panels.lanes();
-  const Scratch<Wide<C>> projected(panels.blocks() * plan.projected_steps * layer.shape.B * panel);
+  const int64_t places = (plan.projects_ahead ? 2 : 1) * plan.projected_steps;
+  const Scratch<Wide<C>> projected(panels.blocks() * places * layer.shape.B * panel);
   const bool projects = layer.features < layer.shape.H;
   const Scratch<C> unprojected(projects ? layer.shape.B * layer.shape.H : 0);
   layer.weights = reinterpret_cast<const Packed<C>*>(packed + panels.biases());
@@ -232,6 +233,7 @@ void run_steps(Mode mode, const LayerForward<E>& call, LayerForward<C> layer, co
   layer.rows_per_vector = plan.rows_per_vector;
   layer.bfloat16_weights = plan.bfloat16_weights;
   layer.projected_steps = plan.projected_steps;
+  layer.projected_places = places;
   layer.projected = plan.projected_steps > 0 ? static_cast<Wide<C>*>(projected) : nullptr;
   layer.projected_rows = layer.shape.B;
   run_parts(mode, call, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
