@@ -16,16 +16,33 @@ from typing import Any
 
 import fastrnn
 from benchmarks import cores, gpu_check, page, readme, report, tables
-from benchmarks.cases import CELLS, DTYPES, QUICK_SHAPES, SHAPES, SUITES, Shape, all_cases, suite
+from benchmarks.cases import (
+    CELLS,
+    DTYPES,
+    QUICK_SHAPES,
+    SHAPES,
+    SUITES,
+    SWEEPS,
+    Shape,
+    all_cases,
+    suite,
+)
 from benchmarks.engines import ENGINES, FASTRNN, TORCH, engine
 from benchmarks.options import add_threads, shape
 
-TABLES = {"float32": "benchmarks", "bfloat16": "bfloat16"}  # of dtypes, on their pages
+# What the tables of the pages show, by their marks.
+TABLES: dict[str, dict[str, Any]] = {
+    "benchmarks": {},
+    "bfloat16": {"dtype": "bfloat16"},
+    "threads": {"all_threads": True},
+    "sweeps": {"suites": tuple(SWEEPS)},
+}
 ROOT = Path(__file__).parents[1]
 README_RESULTS = Path(__file__).parent / "results" / "layers.json"
 OUT = Path("runs") / "benchmarks"
 LIMITS = {"budget_s": 4, "min_iterations": 7}
 QUICK_LIMITS = {"budget_s": 0.5, "min_iterations": 3}
+KEY = ("cell", "pass", "shape", "dtype", "threads")  # tells a row from all others
 INTERRUPTED = 130  # what a shell calls it
 QUICK_S = 95  # then the last case, the plots and the page
 
@@ -59,9 +76,15 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="for results.json, index.html and plots; default: %(default)s",
     )  # fmt: skip
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="time what the results in FOLDER lack; machine, versions and commit must be theirs",
+    )
+    parser.add_argument(
         "--readme",
         action="store_true",
-        help="put the table into README.md, and the results it is made from beside the program",
+        help="put the tables into their pages, and the results they are made from beside the "
+        "program",
     )
     parser.add_argument(
         "--from",
@@ -76,16 +99,56 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def plan(options: argparse.Namespace, threads: int) -> list[dict[str, Any]]:
-    """The cases for one number of threads; a shape that two suites share is timed once."""
+def plan(
+    options: argparse.Namespace, threads: int, rows: Iterable[report.Row] = ()
+) -> list[dict[str, Any]]:
+    """The cases for one number of threads; a shape that two suites share is timed once.
+
+    Those of `rows` are left out; what suites they belong to is noted there.
+    """
     suites: dict[Shape, list[str]] = {}
     for name in options.suites:
         for each in suite(name, options.shapes):
             suites.setdefault(each, []).append(name)
-    return [
+    there = {tuple(row[name] for name in KEY): row for row in rows}
+    planned = [
         {"case": {**asdict(case), "shape": str(case.shape)}, "suites": suites[case.shape]}
         for case in all_cases(options.cells, suites, options.dtypes, threads)
     ]
+    missing = []
+    for entry in planned:
+        case = entry["case"]
+        row = there.get(tuple(case["step" if name == "pass" else name] for name in KEY))
+        if row is None:
+            missing.append(entry)
+        else:
+            row["suites"] += [name for name in entry["suites"] if name not in row["suites"]]
+    return missing
+
+
+def begin(options: argparse.Namespace) -> dict[str, Any]:
+    """Results without rows, or those to go on with.
+
+    Raises:
+        SystemExit: there are none to go on with, or they are of another state of things.
+    """
+    facts = report.machine_facts()
+    new: dict[str, Any] = {
+        "machine": facts, "engines": {}, "peaks": {}, "notes": [], "rows": [], "failed": False,
+    }  # fmt: skip
+    if not options.resume:
+        return new
+    path = options.out / "results.json"
+    if not path.exists():
+        sys.exit(f"There is nothing to resume: {path} does not exist.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    for name in facts.keys() - {"date", "load_average"}:
+        if found["machine"][name] != facts[name]:
+            sys.exit(
+                f"The results in {path} are of {name} {found['machine'][name]}, this is "
+                f"{facts[name]}: they can't go into one table. Give another --out."
+            )
+    return {**new, **{name: found[name] for name in ("machine", "engines", "peaks", "rows")}}
 
 
 def spawn(job: Mapping[str, Any], folder: Path) -> tuple[int, list[dict[str, Any]]]:
@@ -112,17 +175,16 @@ def spawn(job: Mapping[str, Any], folder: Path) -> tuple[int, list[dict[str, Any
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Times all cases asked for, each number of threads in a process of its own."""
-    results: dict[str, Any] = {
-        "machine": report.machine_facts(), "engines": {}, "peaks": {}, "notes": [], "rows": [],
-        "failed": False,
-    }  # fmt: skip
+    results = begin(options)
     print(f"{report.facts_text(results['machine'])}.\n\n{report.HEADER}", flush=True)
     names = [name for name in ENGINES if name in {TORCH, FASTRNN, *options.engines}]
     until = time.time() + QUICK_S if options.quick else None
     limits = QUICK_LIMITS if options.quick else LIMITS
     code = 0
     for threads in options.threads:
-        planned = plan(options, threads)
+        planned = plan(options, threads, results["rows"])
+        if not planned:
+            continue
         job = {
             "threads": threads, "engines": names, "cases": planned, "limits": limits,
             "until": until,
@@ -154,9 +216,9 @@ def merge(results: dict[str, Any], threads: int, entries: Iterable[Mapping[str, 
     return len(rows) + len(notes)
 
 
-def page_of(dtype: str) -> Path:
-    """Where the table of a dtype is."""
-    return readme.README if dtype == "float32" else readme.FEATURES
+def page_of(table: str) -> Path:
+    """Where the table is."""
+    return readme.README if table == "benchmarks" else readme.FEATURES
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -165,8 +227,8 @@ def main(argv: list[str] | None = None) -> None:
     if words[:1] == ["gpu-check"]:
         sys.exit(gpu_check.main(words[1:]))
     options = arguments(words)
-    for dtype, table in TABLES.items() if options.readme else ():
-        readme.split(page_of(dtype).read_text(), table)  # fails before the work, not after it
+    for table in TABLES if options.readme else ():
+        readme.split(page_of(table).read_text(), table)  # fails before the work, not after it
     if options.earlier:
         results = json.loads(options.earlier.read_text())
         print(report.HEADER, *map(report.line, results["rows"]), sep="\n")
@@ -179,8 +241,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nThe page is {page.write(options.out, results)}")
     if options.readme:
         report.save(README_RESULTS, results)
-        for dtype, table in TABLES.items():
-            readme.put(page_of(dtype), table, tables.markdown(results, dtype))
+        for table, shown in TABLES.items():
+            readme.put(page_of(table), table, tables.markdown(results, **shown))
     if results["failed"]:
         sys.exit("Not all went well: see the notes.")
 

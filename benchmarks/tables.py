@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from benchmarks.cases import PASSES
+from benchmarks.cases import PASSES, SWEEPS, Shape
 from benchmarks.engines import FASTRNN, TORCH
 from benchmarks.report import (
     Row,
@@ -18,26 +18,45 @@ from benchmarks.report import (
 COLUMNS = ("torch ms", "fastrnn ms", "torch / fastrnn (quartiles)", "best rival / fastrnn")
 
 
-def markdown(results: Mapping[str, Any], dtype: str = "float32") -> str:
-    """One line per shape and cell, inference beside training, on one thread."""
+def markdown(
+    results: Mapping[str, Any],
+    dtype: str = "float32",
+    *,
+    all_threads: bool = False,
+    suites: Collection[str] = ("shapes",),
+) -> str:
+    """One line per shape and cell, inference beside training.
+
+    Args:
+        results: as the program keeps them.
+        dtype: whose rows are shown.
+        all_threads: those of the largest number of threads, if that is not one; else of one thread.
+        suites: whose shapes are shown, suite by suite.
+    """
+    threads = max([row["threads"] for row in results["rows"]], default=1) if all_threads else 1
     rows = [
         row
         for row in results["rows"]
-        if "shapes" in row["suites"] and (row["threads"], row["dtype"]) == (1, dtype)
+        if (row["threads"], row["dtype"]) == (threads, dtype) and set(row["suites"]) & set(suites)
     ]
-    if not rows:
+    if not rows or (all_threads and threads == 1):
         return "Not measured yet.\n"
     titles = " | ".join(f"{step}: {' | '.join(COLUMNS)}" for step in PASSES)
+    held_to = "One thread" if threads == 1 else f"{threads} threads"
     lines = [
-        f"{facts_text(results['machine'])}. One thread, {dtype}. {rivals_text(results)}",
+        f"{facts_text(results['machine'])}. {held_to}, {dtype}. {rivals_text(results)}",
         "",
         f"| T,B,I,H | cell | {titles} |",
         "|---|---|" + "--:|--:|:--|:--|" * len(PASSES),
     ]
-    lines += [
-        f"| {shape} | {cell} | {' | '.join(_cells(steps))} |"
-        for (shape, cell), steps in pairs(rows).items()
-    ]
+    for suite in suites:
+        found = [row for row in rows if suite in row["suites"]]
+        if suite in SWEEPS:
+            found.sort(key=lambda row: getattr(Shape.parse(row["shape"]), suite))
+        lines += [
+            f"| {shape} | {cell} | {' | '.join(_cells(steps))} |"
+            for (shape, cell), steps in pairs(found).items()
+        ]
     return "\n".join(lines) + "\n"
 
 

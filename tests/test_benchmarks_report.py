@@ -164,6 +164,17 @@ def test_page_without_the_marks_is_left_alone(tmp_path, text):
     assert path.read_text() == text
 
 
+def test_sweeps_and_threads_have_tables_of_their_own():
+    one = [*swept("H"), *swept("T"), row("training", 2.0)]
+    text = tables.markdown(results(*one), suites=("T", "H"))
+    shapes = [line.split(" | ")[0] for line in text.splitlines()[4:]]
+    assert shapes == [f"| {shape}" for axis in "TH" for shape in cases.suite(axis)[:2]]
+    two = results(*one, row("training", 4.0, threads=2))
+    assert "2 threads, float32" in tables.markdown(two, all_threads=True)
+    assert tables.markdown(two, all_threads=True).count("4.00") == 1
+    assert tables.markdown(results(*one), all_threads=True) == "Not measured yet.\n"
+
+
 @pytest.mark.parametrize("text", ["1,2,3", "1,2,3,0", "1,2,3,x", "1,2,3,4,5"])
 def test_wrong_shape_is_refused_by_the_command_line(text, capsys):
     with pytest.raises(SystemExit):
@@ -233,9 +244,13 @@ def test_program_times_reports_and_reads_its_own_results(fakes, capsys):
     assert set(found["engines"]) == set(FAKES)
     assert found["peaks"]["1"]["flop_per_s"] > 0
     assert in_process.seen == [(1, "jax")]
-    for dtype, table in program.TABLES.items():
-        shown = readme.split(program.page_of(dtype).read_text(), table)[1]
-        assert f"One thread, {dtype}." in shown and shown == tables.markdown(found, dtype)
+    for table, asked in program.TABLES.items():
+        shown = readme.split(program.page_of(table).read_text(), table)[1]
+        if table in ("benchmarks", "bfloat16"):
+            assert f"One thread, {asked.get('dtype', 'float32')}." in shown
+            assert shown == tables.markdown(found, **asked)
+        else:
+            assert shown == "Not measured yet.\n"
 
     printed = capsys.readouterr().out.splitlines()
     again = fakes / "again"
@@ -280,6 +295,32 @@ def test_an_interrupt_keeps_what_was_measured_and_starts_nothing_more(fakes, mon
     ]
 
 
+def test_a_run_goes_on_where_another_ended(fakes, monkeypatch):
+    out = fakes / "out"
+    given = ["--cells", "GRU", "--dtypes", "float32", "--threads", "1", "--out", str(out)]
+    monkeypatch.setitem(cases.SWEEPS, "T", (3,))
+    monkeypatch.setattr(cases, "SWEEP_BASE", TINY)
+    program.main([*given, "--suites", "shapes", "--shapes", str(TINY)])
+    first = json.loads((out / "results.json").read_text())
+    again = [*given, "--resume", "--shapes", str(TINY), "4,2,4,5"]
+    program.main([*again, "--suites", "shapes", "T"])
+    found = json.loads((out / "results.json").read_text())
+    assert [row["shape"] for row in found["rows"]] == 2 * ["3,2,4,5"] + 2 * ["4,2,4,5"]
+    assert [row["ms"] for row in found["rows"][:2]] == [row["ms"] for row in first["rows"]]
+    assert found["rows"][0]["suites"] == ["shapes", "T"]
+    assert found["notes"] == [] and found["machine"] == first["machine"]
+
+
+def test_results_of_another_state_are_not_mixed_in(fakes, monkeypatch):
+    out, given = fakes / "out", ["--quick", "--resume"]
+    with pytest.raises(SystemExit, match=r"nothing to resume: .*results\.json does not exist"):
+        program.main([*given, "--out", str(out)])
+    report.save(out / "results.json", results())
+    monkeypatch.setattr(report, "machine_facts", lambda: {**results()["machine"], "commit": "def"})
+    with pytest.raises(SystemExit, match="of commit abc, this is def: they can't go into one"):
+        program.main([*given, "--out", str(out)])
+
+
 def test_a_wrong_fastrnn_is_loud_and_the_rest_is_measured(fakes, monkeypatch, capsys):
     def wrong_once(engines, case, limits):
         if case.step == "training":
@@ -307,11 +348,11 @@ def test_quick_ends_in_time_and_says_what_is_missing(fakes, monkeypatch):
     assert found["notes"] == ["1 thread: 24 cases were not begun, the time was over"]
 
 
-@pytest.mark.parametrize(("dtype", "table"), program.TABLES.items())
-def test_tables_are_made_from_the_results_kept_beside_the_program(dtype, table):
-    shown = readme.split(program.page_of(dtype).read_text(), table)[1]
+@pytest.mark.parametrize(("table", "asked"), program.TABLES.items())
+def test_tables_are_made_from_the_results_kept_beside_the_program(table, asked):
+    shown = readme.split(program.page_of(table).read_text(), table)[1]
     if program.README_RESULTS.exists():
-        assert shown == tables.markdown(json.loads(program.README_RESULTS.read_text()), dtype)
+        assert shown == tables.markdown(json.loads(program.README_RESULTS.read_text()), **asked)
     else:
         assert shown == "Not measured yet.\n"
 
