@@ -100,9 +100,11 @@ def test_kernels_equal_the_reference(mode, shape, isa):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(12, 1, 64, 256), (1, 2, 128, 512), (20, 70, 8, 40)])
+@pytest.mark.parametrize(
+    "shape", [(12, 1, 64, 256), (5, 4, 64, 600), (1, 2, 128, 512), (20, 70, 8, 40)]
+)
 def test_any_number_of_threads_gives_the_same_bits(mode, shape, isa):
-    """Units of one row are shared, those of a single step, and rows."""
+    """Units of one row are shared, those of few, those of a single step, and rows."""
     tensors, mask = arguments(mode, shape), draw_mask(shape[1], shape[3])
     one = results(ops.layer, mode, tensors, reverse=False, mask=mask)
     torch.set_num_threads(2)

@@ -163,10 +163,17 @@ def test_plan_widens_the_panels_of_a_single_row_where_that_pads_little():
 def test_plan_lets_threads_share_units_where_rows_are_few_and_steps_long():
     assert plan(B=1, H=512, threads=2)["unit_parts"] == 2
     assert plan(B=1, H=32, threads=2)["unit_parts"] == 1
-    assert plan(B=2, H=512, threads=2)["unit_parts"] == 1
+    assert plan(B=2, H=64, threads=2)["unit_parts"] == 1
     assert plan(B=1, H=512, threads=1)["unit_parts"] == 1
     assert plan(T=1, B=64, H=512, threads=4)["unit_parts"] == 4
     assert plan(T=1, B=0, threads=4)["unit_parts"] == 1
+
+
+def test_plan_lets_threads_share_units_where_each_would_wait_for_all_weights():
+    sizes = {"I": 256, "H": 512, "threads": 2}
+    assert [plan(B=B, **sizes)["unit_parts"] for B in (2, 6, 7)] == [2, 2, 1]
+    from_memory = {"I": 1024, "H": 1024, "threads": 2}
+    assert [plan(B=B, **from_memory)["unit_parts"] for B in (32, 64, 65)] == [2, 2, 1]
 
 
 def test_plan_spares_memory_where_weights_outweigh_gradients():

@@ -182,6 +182,20 @@ def test_bits_depend_on_neither_threads_nor_the_rest_of_the_batch(mode, inputs, 
         assert torch.equal(ours, of_all[:, some])
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_threads_that_share_the_units_of_few_rows(mode):
+    module = build(fastrnn, mode, 16, 600, bidirectional=True)
+    input, lengths = torch.randn(9, 5, 16, requires_grad=True), torch.tensor([3, 9, 0, 5, 1])
+
+    def run(threads):
+        torch.set_num_threads(threads)
+        output, finals = module(input, lengths=lengths)
+        leaves = [input, *module.parameters()]
+        return [output, *flat(finals), *torch.autograd.grad(output.square().sum(), leaves)]
+
+    assert all(map(torch.equal, run(1), run(2)))
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("padding", ragged.PADDINGS)
 @pytest.mark.parametrize("mode", MODES)

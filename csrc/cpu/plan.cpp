@@ -19,7 +19,12 @@ constexpr int64_t kInPlaceRows = 4;
 
 // A step of so many operations in each thread repays meeting the others after it; a single step
 // also has to repay waking them.
-constexpr int64_t kFlopPerMeeting = 100'000, kFlopPerSingleStep = 400'000;
+constexpr int64_t kFlopPerMeeting = 80'000, kFlopPerSingleStep = 400'000;
+
+// With so few rows in each thread, sharing rows would let all threads wait for the same weights;
+// and with more where these come from memory, which would have to give them to each thread.
+constexpr int64_t kFewRows = 3, kRowsOfMemory = 32;
+constexpr int64_t kLastLevelBytes = 16 * 1024 * 1024;
 
 // The input products of so many bytes wait in cache for their recurrence: of a single row in the
 // second level, of more in the last.
@@ -42,12 +47,21 @@ int64_t single_row_vectors(Mode mode, int64_t H, int64_t width) {
   return 4 * padded <= 5 * H ? vectors : 1;  // zeros cost as much as weights
 }
 
+// Weights that leave room in L2 for the rows stay there through all steps.
+bool stay_in_l2(int64_t weight_bytes, const Machine& machine) {
+  return 2 * weight_bytes <= machine.l2_bytes;
+}
+
 // Threads that share the hidden units of all rows. In a single step each then reads its own part of
 // the weights and no other; in many steps that is worth meeting after each only where rows are few.
-int64_t parts_of_units(const Shape& shape, int64_t step_flop, int64_t threads) {
-  const int64_t flop = shape.B * step_flop;
+int64_t parts_of_units(const Shape& shape, int64_t step_flop, int64_t weight_bytes,
+                       const Machine& machine) {
+  const int64_t flop = shape.B * step_flop, threads = machine.threads;
   if (shape.T == 1) return std::clamp<int64_t>(flop / kFlopPerSingleStep, 1, threads);
-  if (shape.B == 0 || shape.B >= threads) return 1;
+  const int64_t rows = stay_in_l2(weight_bytes, machine) ? 0
+                       : weight_bytes > kLastLevelBytes  ? kRowsOfMemory
+                                                         : kFewRows;
+  if (shape.B == 0 || (shape.B >= threads && shape.B > rows * threads)) return 1;
   return std::clamp<int64_t>(flop / kFlopPerMeeting, 1, threads);
 }
 
@@ -92,7 +106,8 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   const bool tokens = vocabulary > 0;
   plan.single_step = T == 1 && !projects && !tokens && !masks;
   plan.in_place = T * B <= kInPlaceRows && element_bytes == sum_bytes;
-  plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, machine.threads);
+  const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
+  plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, weight_bytes, machine);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
   // can share.
   const bool single_row = B == 1 && T > 1;
@@ -108,10 +123,8 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   plan.hidden_panel = panel_vectors(features, width);
   plan.unit_panel = panel_vectors(H, width);
   plan.input_panel = panel_vectors(I, width);
-  // Weights that leave room in L2 for the rows are kept there through all steps; larger ones must
-  // pass once per step for as many rows as there are.
-  const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
-  plan.row_block = 2 * weight_bytes <= machine.l2_bytes ? kRowBlock : std::max<int64_t>(B, 1);
+  // Those that do not stay must pass once per step for as many rows as there are.
+  plan.row_block = stay_in_l2(weight_bytes, machine) ? kRowBlock : std::max<int64_t>(B, 1);
   // A panel for both products and the rows that pass it: more than three quarters of L2 do not stay
   // there.
   const int64_t panel = gates(mode) * plan.vectors_per_gate * width;

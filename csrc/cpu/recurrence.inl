@@ -343,9 +343,8 @@ void forward_rows(const LayerForward<T>& layer, const Part& part) {
         project_block<Cell, T, U, W>(layer, begin, end, unit / kUnits, part);
       }
       // Where fewer steps are left, those before come again, to the same bits.
-      ahead = layer.projected_places <= chunk || end == steps ? -1
-              : end < steps - chunk                           ? end
-                                                              : steps - chunk;
+      const int64_t last = steps - chunk;
+      ahead = layer.projected_places <= chunk || end == steps ? -1 : end < last ? end : last;
     }
     forward_steps<Cell, T, U, R, W>(layer, begin, end, ahead, part);
   }
