@@ -356,7 +356,10 @@ def _describe(
     if plan["rows_per_vector"] == 2:
         reasons.append("two rows share a vector, since half of one holds all hidden units")
     if plan["unit_parts"] > 1:
-        reasons.append(f"{plan['unit_parts']} threads share the hidden units, rows being few")
+        reasons.append(
+            f"{plan['unit_parts']} threads share the hidden units: each reads its part of the "
+            "weights alone"
+        )
     else:
         reasons.append(
             f"threads share the batch, at least {plan['rows_per_thread']} rows each; "

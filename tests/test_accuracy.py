@@ -133,7 +133,7 @@ def test_a_row_does_not_depend_on_its_batch(mode, shape, dtype, isa):
         assert torch.equal(part, whole[:, rows]), rows
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", KERNEL_DTYPES)
 @pytest.mark.parametrize("sizes", [(20, 150), (200, 70)])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_row_alone_has_the_bits_of_one_among_others(mode, sizes, dtype, isa):
