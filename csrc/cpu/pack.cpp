@@ -27,33 +27,16 @@ P lane_of(const W* row, int64_t k, int64_t K) {
 
 constexpr int64_t kSide = 4;
 
-// Written out per size: GCC drops a vector_size that depends on a template parameter.
-template <int64_t kBytes>
-struct Side;
-template <>
-struct Side<4> {
-  typedef uint32_t Lanes __attribute__((vector_size(kSide * 4)));
-};
-template <>
-struct Side<8> {
-  typedef uint64_t Lanes __attribute__((vector_size(kSide * 8)));
-};
-
-// to[k * stride + unit] = lane k of the unit's row, for k and unit below kSide.
+// to[k * stride + unit] = lane k of the unit's row, for k and unit below kSide. Compilers keep the
+// square in registers.
 template <class P, class W>
 void transpose_square(const W* from, int64_t K, P* to, int64_t stride) {
-  typedef typename Side<sizeof(P)>::Lanes Lanes;
-  Lanes rows[kSide];
-  for (int64_t unit = 0; unit < kSide; ++unit)
-    std::memcpy(&rows[unit], from + unit * K, sizeof(Lanes));
-  const Lanes a = __builtin_shufflevector(rows[0], rows[1], 0, 4, 1, 5);
-  const Lanes b = __builtin_shufflevector(rows[2], rows[3], 0, 4, 1, 5);
-  const Lanes c = __builtin_shufflevector(rows[0], rows[1], 2, 6, 3, 7);
-  const Lanes d = __builtin_shufflevector(rows[2], rows[3], 2, 6, 3, 7);
-  const Lanes columns[kSide] = {
-      __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-      __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
-  for (int64_t k = 0; k < kSide; ++k) std::memcpy(to + k * stride, &columns[k], sizeof(Lanes));
+  P columns[kSide][kSide];
+  for (int64_t unit = 0; unit < kSide; ++unit) {
+    for (int64_t k = 0; k < kSide; ++k)
+      std::memcpy(&columns[k][unit], from + unit * K + k * (sizeof(P) / sizeof(W)), sizeof(P));
+  }
+  for (int64_t k = 0; k < kSide; ++k) std::memcpy(to + k * stride, columns[k], sizeof(columns[k]));
 }
 
 // to[k * stride + lane] = lane k of the unit's row, or lane tokens[k] where there are tokens, for
