@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 
+#include "fresh_pages.h"
 #include "layer.h"
 
 namespace fastrnn {
@@ -77,7 +78,11 @@ inline Tensor empty_strided(Sizes sizes, const int64_t* strides, ScalarType dtyp
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.begin(), strides,
                                                          dtype_code(dtype),
                                                          aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
+  const Tensor tensor(handle);
+  size_t bytes = tensor.element_size();
+  for (const int64_t size : sizes) bytes *= size;
+  ask_for_huge_pages(tensor.mutable_data_ptr(), bytes);
+  return tensor;
 }
 
 inline Tensor empty(Sizes sizes, ScalarType dtype) {

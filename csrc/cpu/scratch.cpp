@@ -4,6 +4,8 @@
 #include <array>
 #include <new>
 
+#include "../fresh_pages.h"
+
 namespace fastrnn {
 namespace {
 
@@ -48,6 +50,7 @@ void* take_scratch(size_t bytes) {
     std::swap(best, *slot);
   } else {
     best = {::operator new(bytes + kHeader, kAlignment), bytes};
+    ask_for_huge_pages(best.data, bytes);
   }
   *static_cast<size_t*>(best.data) = best.bytes;
   return static_cast<char*>(best.data) + kHeader;
