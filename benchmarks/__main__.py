@@ -42,7 +42,6 @@ README_RESULTS = Path(__file__).parent / "results" / "layers.json"
 OUT = Path("runs") / "benchmarks"
 LIMITS = {"budget_s": 4, "min_iterations": 7}
 QUICK_LIMITS = {"budget_s": 0.5, "min_iterations": 3}
-KEY = ("cell", "pass", "shape", "dtype", "threads")  # tells a row from all others
 INTERRUPTED = 130  # what a shell calls it
 QUICK_S = 95  # then the last case, the plots and the page
 
@@ -78,7 +77,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="time what the results in FOLDER lack; machine, versions and commit must be theirs",
+        help="time what the results in FOLDER lack; machine, torch and commit must be theirs",
     )
     parser.add_argument(
         "--readme",
@@ -110,19 +109,15 @@ def plan(
     for name in options.suites:
         for each in suite(name, options.shapes):
             suites.setdefault(each, []).append(name)
-    there = {tuple(row[name] for name in KEY): row for row in rows}
-    planned = [
-        {"case": {**asdict(case), "shape": str(case.shape)}, "suites": suites[case.shape]}
-        for case in all_cases(options.cells, suites, options.dtypes, threads)
-    ]
+    there = {report.case_of(row): row for row in rows}
     missing = []
-    for entry in planned:
-        case = entry["case"]
-        row = there.get(tuple(case["step" if name == "pass" else name] for name in KEY))
+    for case in all_cases(options.cells, suites, options.dtypes, threads):
+        names, row = suites[case.shape], there.get(case)
         if row is None:
-            missing.append(entry)
+            given = {**asdict(case), "shape": str(case.shape)}
+            missing.append({"case": given, "suites": names})
         else:
-            row["suites"] += [name for name in entry["suites"] if name not in row["suites"]]
+            row["suites"] += [name for name in names if name not in row["suites"]]
     return missing
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import fastrnn
-from benchmarks.cases import Case
+from benchmarks.cases import Case, Shape
 from benchmarks.engines import FASTRNN, TORCH
 from benchmarks.timing import Spread, ratios
 from fastrnn.imdb.files import write_file
@@ -44,6 +44,12 @@ def make_row(case: Case, times: Mapping[str, list[float]], notes: Mapping[str, s
         "over_fastrnn": {name: _ratio(times, name, FASTRNN) for name in times if name != FASTRNN},
         "notes": dict(notes),
     }
+
+
+def case_of(row: Row) -> Case:
+    """The case that a row is of."""
+    shape = Shape.parse(row["shape"])
+    return Case(row["cell"], row["pass"], shape, row["dtype"], row["threads"])
 
 
 def _ratio(times: Mapping[str, list[float]], over: str, under: str) -> dict[str, float]:

@@ -79,9 +79,7 @@ inline Tensor empty_strided(Sizes sizes, const int64_t* strides, ScalarType dtyp
                                                          dtype_code(dtype),
                                                          aoti_torch_device_type_cpu(), 0, &handle));
   const Tensor tensor(handle);
-  size_t bytes = tensor.element_size();
-  for (const int64_t size : sizes) bytes *= size;
-  ask_for_huge_pages(tensor.mutable_data_ptr(), bytes);
+  ask_for_huge_pages(tensor.mutable_data_ptr(), tensor.numel() * tensor.element_size());
   return tensor;
 }
 
