@@ -95,8 +95,22 @@ FASTRNN_INLINE void store_f16_raw(Half16* p, __m512 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-FASTRNN_INLINE float sum_raw(__m512 v) { return _mm512_reduce_add_ps(v); }
-FASTRNN_INLINE double sum_raw(__m512d v) { return _mm512_reduce_add_pd(v); }
+FASTRNN_INLINE __m512 even_raw(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0x88); }
+FASTRNN_INLINE __m512d even_raw(__m512d a, __m512d b) { return _mm512_unpacklo_pd(a, b); }
+FASTRNN_INLINE __m512 odd_raw(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0xdd); }
+FASTRNN_INLINE __m512d odd_raw(__m512d a, __m512d b) { return _mm512_unpackhi_pd(a, b); }
+FASTRNN_INLINE __m512 even_pieces_raw(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0x88);
+}
+FASTRNN_INLINE __m512d even_pieces_raw(__m512d a, __m512d b) {
+  return _mm512_shuffle_f64x2(a, b, 0x88);
+}
+FASTRNN_INLINE __m512 odd_pieces_raw(__m512 a, __m512 b) {
+  return _mm512_shuffle_f32x4(a, b, 0xdd);
+}
+FASTRNN_INLINE __m512d odd_pieces_raw(__m512d a, __m512d b) {
+  return _mm512_shuffle_f64x2(a, b, 0xdd);
+}
 
 // Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.
 template <class Raw>

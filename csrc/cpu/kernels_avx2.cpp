@@ -59,14 +59,21 @@ FASTRNN_INLINE void store_f16_raw(Half16* p, __m256 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
-FASTRNN_INLINE float sum_raw(__m256 v) {
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+FASTRNN_INLINE __m256 even_raw(__m256 a, __m256 b) { return _mm256_shuffle_ps(a, b, 0x88); }
+FASTRNN_INLINE __m256d even_raw(__m256d a, __m256d b) { return _mm256_unpacklo_pd(a, b); }
+FASTRNN_INLINE __m256 odd_raw(__m256 a, __m256 b) { return _mm256_shuffle_ps(a, b, 0xdd); }
+FASTRNN_INLINE __m256d odd_raw(__m256d a, __m256d b) { return _mm256_unpackhi_pd(a, b); }
+FASTRNN_INLINE __m256 even_pieces_raw(__m256 a, __m256 b) {
+  return _mm256_permute2f128_ps(a, b, 0x20);
 }
-FASTRNN_INLINE double sum_raw(__m256d v) {
-  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
-  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+FASTRNN_INLINE __m256d even_pieces_raw(__m256d a, __m256d b) {
+  return _mm256_permute2f128_pd(a, b, 0x20);
+}
+FASTRNN_INLINE __m256 odd_pieces_raw(__m256 a, __m256 b) {
+  return _mm256_permute2f128_ps(a, b, 0x31);
+}
+FASTRNN_INLINE __m256d odd_pieces_raw(__m256d a, __m256d b) {
+  return _mm256_permute2f128_pd(a, b, 0x31);
 }
 
 // Keeps a loaded weight in a register; without it GCC folds the load into every FMA that uses it.

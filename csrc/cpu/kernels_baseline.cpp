@@ -76,8 +76,19 @@ FASTRNN_INLINE void store_f16_raw(Half16* p, FloatVector v) {
   __builtin_memcpy(p, &stored, sizeof(stored));
 }
 
-FASTRNN_INLINE float sum_raw(FloatVector v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-FASTRNN_INLINE double sum_raw(DoubleVector v) { return v[0] + v[1]; }
+// Vectors are one piece of 16 bytes.
+FASTRNN_INLINE FloatVector even_raw(FloatVector a, FloatVector b) {
+  return FloatVector{a[0], a[2], b[0], b[2]};
+}
+FASTRNN_INLINE DoubleVector even_raw(DoubleVector a, DoubleVector b) {
+  return DoubleVector{a[0], b[0]};
+}
+FASTRNN_INLINE FloatVector odd_raw(FloatVector a, FloatVector b) {
+  return FloatVector{a[1], a[3], b[1], b[3]};
+}
+FASTRNN_INLINE DoubleVector odd_raw(DoubleVector a, DoubleVector b) {
+  return DoubleVector{a[1], b[1]};
+}
 
 template <class Raw>
 FASTRNN_INLINE void pin_raw(Raw&) {}

@@ -71,7 +71,7 @@ struct ForwardTile {
     V hidden[M][G * U], input[M][G * U];
     set_zero(hidden);
     multiply_hidden(hidden, layer.mask ? masked(now.t, row) : h_prev(row));
-    if (layer.tokens) return finish<0>(hidden, OfTokens<M>(*this, row), row);
+    if (layer.tokens) return add(hidden, OfTokens<M>(*this, row), row);
     if (layer.projected) {
       load_projected(input, row);
     } else {
@@ -79,7 +79,12 @@ struct ForwardTile {
       multiply_rows<M, G * U, R>(input, layer.input.at(now.t, row), layer.input.row_stride,
                                  Panel<Packed<T>>{input_weights(), kPanel}, I);
     }
-    finish<0>(hidden, Sums<M>{input}, row);
+    add(hidden, InRegisters<M>{input}, row);
+  }
+
+  template <int M, class Input>
+  FASTRNN_INLINE void add(const V (&hidden)[M][G * U], const Input& input, int64_t row) const {
+    finish<0, M>(BothProducts<M, Input>{hidden, input}, row);
   }
 
   template <int M>
@@ -110,9 +115,21 @@ struct ForwardTile {
     }
   }
 
-  // Input products of M vectors of rows: vector v of the panel for vector r of them.
+  // Sum s of vector u of the units and vector r of the rows; input(r, v) is vector v of a panel.
+  template <int M, class Input>
+  struct BothProducts {
+    const V (&hidden)[M][G * U];
+    const Input& input;
+    FASTRNN_INLINE V operator()(int r, int u, int s) const {
+      // hidden sums [S - G, S) and input sums [0, G): cells.h
+      if (s < S - G) return input(r, s * U + u);
+      const V sum = hidden[r][(s - (S - G)) * U + u];
+      return s < G ? sum + input(r, s * U + u) : sum;
+    }
+  };
+  // Input products of M vectors of rows.
   template <int M>
-  struct Sums {
+  struct InRegisters {
     const V (&sums)[M][G * U];
     FASTRNN_INLINE V operator()(int r, int v) const { return sums[r][v]; }
   };
@@ -167,8 +184,8 @@ struct ForwardTile {
   }
 
   // The cell of vectors [first, M * U) of the tile, a group at a time; vector i is of row i / U.
-  template <int first, int M, class Input>
-  FASTRNN_INLINE void finish(const V (&hidden)[M][G * U], const Input& input, int64_t row) const {
+  template <int first, int M, class Sums>
+  FASTRNN_INLINE void finish(const Sums& sums_of, int64_t row) const {
     constexpr int kLeft = M * U - first;
     if constexpr (kLeft > 0) {
       constexpr int N = kLeft < kGroup ? kLeft : kGroup;
@@ -179,14 +196,11 @@ struct ForwardTile {
 #pragma GCC unroll 8
         for (int i = 0; i < N; ++i) {
           const int r = (first + i) / U, u = (first + i) % U;
-          // hidden sums [S - G, S) and input sums [0, G): cells.h
-          V sum = s < S - G ? input(r, s * U + u) : hidden[r][(s - (S - G)) * U + u];
-          if (s >= S - G && s < G) sum = sum + input(r, s * U + u);
-          sums[s].v[i] = sum + load(bias + (s * U + u) * V::kWidth);
+          sums[s].v[i] = sums_of(r, u, s) + load(bias + (s * U + u) * V::kWidth);
         }
       }
       cells<first>(sums, row);
-      finish<first + N>(hidden, input, row);
+      finish<first + N, M>(sums_of, row);
     }
   }
 

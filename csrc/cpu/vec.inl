@@ -2,8 +2,10 @@
 //
 // Included once per instruction set, after its target pragma and after the file has defined
 // kVectorBytes, kRowPairs, kLookups and, for the vectors of float and of double: fma_raw,
-// load_partial_raw, store_partial_raw, pin_raw; sum_raw; min_raw and max_raw, which return the
-// second operand if either is NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and
+// load_partial_raw, store_partial_raw, pin_raw; even_raw and odd_raw, which take every second
+// lane of each 16 bytes, those of `a` first, and where vectors are longer than 16 bytes
+// even_pieces_raw and odd_pieces_raw, which take every second 16 bytes; min_raw and max_raw, which
+// return the second operand if either is NaN; with kRowPairs, broadcast_pair_raw, load_pair_raw and
 // store_pair_raw; with kLookups, lookup_raw of 32 floats by the low five bits of each lane.
 // Everything here is internal to that file: code compiled for AVX-512 must never be the copy that
 // the linker keeps for all.
