@@ -9,6 +9,7 @@
 #include "cpu/run.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
+#include "cpu/widened.h"
 #include "steps.h"
 #include "tensors.h"
 #include "token_ids.h"
@@ -86,10 +87,6 @@ class Run {
   }
 
   void all() const {
-    const auto [T, B, I, H] = network_.shape;
-    const int64_t width = network_.width(), last = network_.layers - 1;
-    const int64_t size = network_.steps.rows() * width;
-    const Scratch<E> between(std::min<int64_t>(last, 2) * size);
     std::optional<TokenIds> ids;
     Sequence<const E> input = {};
     if (network_.vocabulary > 0) {
@@ -100,28 +97,64 @@ class Run {
     const int32_t* tokens = ids ? static_cast<const int32_t*>(*ids) : nullptr;
     if (network_.batch_first && network_.input.dim() == 3)
       std::swap(input.step_stride, input.row_stride);
+    const int64_t threads = at_once();
+    if (threads > 1) return beside_each_other(threads, input, tokens);
+    const int64_t last = network_.layers - 1, size = network_.steps.rows() * network_.width();
+    const Scratch<E> between(std::min<int64_t>(last, 2) * size);
     for (int64_t layer = 0; layer <= last; ++layer) {
       E* output = layer == last ? output_ : between + layer % 2 * size;  // null: not wanted
-      both_directions(layer, input, layer == 0 ? tokens : nullptr, output);
-      input = {output, B * width, width, network_.steps.timeline(false).offsets};
+      both_directions(layer, input, layer == 0 ? tokens : nullptr, output, nullptr);
+      input = as_input(output);
     }
   }
 
  private:
+  // Threads for as many layers. Kernels that take copies of some steps at a time, of a type that is
+  // only stored, leave no step to be read behind them.
+  int64_t at_once() const {
+    bool copies = false;
+    with_kernel_type<E>([&](auto zero) { copies = !std::is_same_v<decltype(zero), E>; });
+    if (copies || network_.directions > 1 || network_.steps.timeline(false).offsets) return 1;
+    Shape shape = network_.shape;
+    shape.I = network_.width();
+    return layers_at_once(network_.mode, shape, network_.layers, sizeof(E), current_machine());
+  }
+
+  // Each layer has an output of its own, which the one above reads behind it.
+  void beside_each_other(int64_t threads, const Sequence<const E>& input,
+                         const int32_t* tokens) const {
+    const int64_t last = network_.layers - 1, size = network_.steps.rows() * network_.width();
+    const Scratch<E> between((output_ ? last : last + 1) * size);
+    Wavefront front(network_.layers);
+    parallel_for(threads, 1, [&](int64_t, int64_t) {
+      for (int64_t layer; (layer = front.claim()) <= last;) {
+        Pace pace(front, layer);
+        E* output = layer == last && output_ ? output_ : between + layer * size;
+        both_directions(layer, layer == 0 ? input : as_input(between + (layer - 1) * size),
+                        layer == 0 ? tokens : nullptr, output, &pace);
+      }
+    });
+  }
+
+  Sequence<const E> as_input(const E* output) const {
+    const int64_t width = network_.width();
+    return {output, network_.shape.B * width, width, network_.steps.timeline(false).offsets};
+  }
+
   void both_directions(int64_t layer, const Sequence<const E>& input, const int32_t* tokens,
-                       E* output) const {
+                       E* output, Pace* pace) const {
     Shape shape = network_.shape;
     shape.I = network_.features(layer);
     const int64_t directions = network_.directions;
     const int64_t grain = side_by_side(network_.mode, shape, current_machine()) ? 1 : directions;
     parallel_for(directions, grain, [&](int64_t begin, int64_t end) {
       for (int64_t d = begin; d < end; ++d)
-        one(layer * directions + d, shape, d == 1, input, tokens, output);
+        one(layer * directions + d, shape, d == 1, input, tokens, output, pace);
     });
   }
 
   void one(int64_t k, const Shape& shape, bool reverse, const Sequence<const E>& input,
-           const int32_t* tokens, E* output) const {
+           const int32_t* tokens, E* output, Pace* pace) const {
     LayerForward<E> layer = {};
     layer.shape = shape;
     layer.features = shape.H;
@@ -142,7 +175,7 @@ class Run {
                 Weights<E>{data<E>(each[0]), data<E>(each[1]), biased ? data<E>(each[2]) : nullptr,
                            biased ? data<E>(each[3]) : nullptr, nullptr, network_.vocabulary,
                            data<E>(network_.embedding)},
-                true, network_.bfloat16_weights);
+                true, network_.bfloat16_weights, pace);
   }
 
   const E* state(size_t which, int64_t k) const {

@@ -94,8 +94,8 @@ struct Timeline {
 // What one thread computes of a layer: rows [row, row_end) of the batch, units [unit, unit_end).
 struct Part {
   int64_t row, row_end, unit, unit_end;
-  // Where threads share rows: waits until all of them have come as far. Null where one has all
-  // units.
+  // To be called after each step: where threads share rows or run layers of a stack at the same
+  // time, it waits for others. Null where there are none.
   void (*meet)(void* member) = nullptr;
   void* member = nullptr;
 

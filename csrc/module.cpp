@@ -88,11 +88,12 @@ double fma_rate(bool bfloat16) {
 std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t I, int64_t H,
                                     int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes,
                                     int64_t threads, bool bfloat16_weights, int64_t features,
-                                    int64_t vocabulary, bool keeps, bool masks) {
+                                    int64_t vocabulary, bool keeps, bool masks,
+                                    bool beside_others) {
   if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
-  const Plan plan =
-      plan_layer(static_cast<Mode>(mode), {T, B, I, H}, features > 0 ? features : H, element_bytes,
-                 {vector_bytes, l2_bytes, threads}, bfloat16_weights, vocabulary, keeps, masks);
+  const Plan plan = plan_layer(static_cast<Mode>(mode), {T, B, I, H}, features > 0 ? features : H,
+                               element_bytes, {vector_bytes, l2_bytes, threads}, bfloat16_weights,
+                               vocabulary, keeps, masks, beside_others);
   return {
       {"single_step", plan.single_step},
       {"unit_parts", plan.unit_parts},
@@ -110,6 +111,13 @@ std::map<std::string, int64_t> plan(int64_t mode, int64_t T, int64_t B, int64_t 
       {"backward_steps", plan.backward_steps},
       {"whole_table", plan.whole_table},
   };
+}
+
+int64_t at_once(int64_t mode, int64_t T, int64_t B, int64_t H, int64_t layers,
+                int64_t element_bytes, int64_t vector_bytes, int64_t l2_bytes, int64_t threads) {
+  if (mode < 0 || mode >= kModes) throw py::value_error("mode must be 0 to 3");
+  return layers_at_once(static_cast<Mode>(mode), {T, B, H, H}, layers, element_bytes,
+                        {vector_bytes, l2_bytes, threads});
 }
 
 py::dict cuda_plan(int64_t mode, int element_bytes, bool backward, int64_t T, int64_t B, int64_t H,
@@ -162,8 +170,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("plan", &plan, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("I"), py::arg("H"),
         py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"), py::arg("threads"),
         py::arg("bfloat16_weights") = false, py::arg("features") = 0, py::arg("vocabulary") = 0,
-        py::arg("keeps") = false, py::arg("masks") = false,
+        py::arg("keeps") = false, py::arg("masks") = false, py::arg("beside_others") = false,
         "How a layer of this shape would be computed on such a machine.");
+  m.def(
+      "layers_at_once", &at_once, py::arg("mode"), py::arg("T"), py::arg("B"), py::arg("H"),
+      py::arg("layers"), py::arg("element_bytes"), py::arg("vector_bytes"), py::arg("l2_bytes"),
+      py::arg("threads"),
+      "Threads that run layers of a stack at the same time on such a machine, without gradients.");
   m.def("cuda_plan", &cuda_plan, py::arg("mode"), py::arg("element_bytes"), py::arg("backward"),
         py::arg("T"), py::arg("B"), py::arg("H"), py::arg("multiprocessors"),
         py::arg("shared_bytes"), py::arg("compute_capability"),

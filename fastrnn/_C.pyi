@@ -28,7 +28,19 @@ def plan(
     vocabulary: int = ...,
     keeps: bool = ...,
     masks: bool = ...,
+    beside_others: bool = ...,
 ) -> dict[str, int]: ...
+def layers_at_once(
+    mode: int,
+    T: int,
+    B: int,
+    H: int,
+    layers: int,
+    element_bytes: int,
+    vector_bytes: int,
+    l2_bytes: int,
+    threads: int,
+) -> int: ...
 def cuda_plan(
     mode: int,
     element_bytes: int,

@@ -21,9 +21,10 @@ constexpr int64_t kInPlaceRows = 4;
 // also has to repay waking them.
 constexpr int64_t kFlopPerMeeting = 80'000, kFlopPerSingleStep = 400'000;
 
-// With so few rows in each thread, sharing rows would let all threads wait for the same weights;
-// and with more where these come from memory, which would have to give them to each thread.
-constexpr int64_t kFewRows = 3, kRowsOfMemory = 32;
+// With so few rows in each thread, sharing rows would let all threads wait for the same weights: a
+// single one where they stay in L2 (found with two threads; with more, meeting costs more), more
+// where they do not, and most where they come from memory, which would have to give them to each.
+constexpr int64_t kSingleRow = 1, kFewRows = 3, kRowsOfMemory = 32;
 constexpr int64_t kLastLevelBytes = 16 * 1024 * 1024;
 
 // The input products of so many bytes wait in cache for their recurrence: of a single row in the
@@ -32,6 +33,10 @@ constexpr int64_t kProjectedBytes = 128 * 1024, kProjectedRowsBytes = 4 * 1024 *
 
 // Half of what is kept of all packings (packed_cache.h).
 constexpr int64_t kTableBytes = int64_t(32) << 20;
+
+// Layers that run at the same time are some steps apart, so that fewer steps than this leave too
+// few to run at the same time; and of so many the input product is taken at once.
+constexpr int64_t kStepsOfWavefront = 64, kProjectedBesideOthers = 16;
 
 // Weights that fit in the first-level cache as they are gain nothing from being shorter.
 constexpr int64_t kFirstLevelBytes = 32 * 1024;
@@ -58,7 +63,7 @@ int64_t parts_of_units(const Shape& shape, int64_t step_flop, int64_t weight_byt
                        const Machine& machine) {
   const int64_t flop = shape.B * step_flop, threads = machine.threads;
   if (shape.T == 1) return std::clamp<int64_t>(flop / kFlopPerSingleStep, 1, threads);
-  const int64_t rows = stay_in_l2(weight_bytes, machine) ? 0
+  const int64_t rows = stay_in_l2(weight_bytes, machine) ? (threads == 2 ? kSingleRow : 0)
                        : weight_bytes > kLastLevelBytes  ? kRowsOfMemory
                                                          : kFewRows;
   if (shape.B == 0 || (shape.B >= threads && shape.B > rows * threads)) return 1;
@@ -80,6 +85,18 @@ bool side_by_side(Mode mode, const Shape& shape, const Machine& machine) {
   return machine.threads == 2 && 2 * T * B * gates(mode) * H * (I + H) >= kFlopPerThread / 2;
 }
 
+int64_t layers_at_once(Mode mode, const Shape& shape, int64_t layers, int64_t element_bytes,
+                       const Machine& machine) {
+  const auto [T, B, I, H] = shape;
+  const int64_t step_flop = 2 * gates(mode) * H * (I + H),
+                weight_bytes = gates(mode) * H * (I + H) * element_bytes;
+  // More rows are shared; larger weights, and steps long enough to meet after, are shared by units.
+  const bool few_rows = B > 0 && B <= kFewRows;
+  if (T < kStepsOfWavefront || !few_rows || !stay_in_l2(weight_bytes, machine)) return 1;
+  if (parts_of_units(shape, step_flop, weight_bytes, machine) > 1) return 1;
+  return T * B * step_flop < kFlopPerThread / 2 ? 1 : std::min(layers, machine.threads);
+}
+
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
   std::vector<int64_t> cuts = {0};
   const int64_t all = timeline.first_row(timeline.T);
@@ -96,7 +113,7 @@ std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
 
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
                 const Machine& machine, bool bfloat16_weights, int64_t vocabulary, bool keeps,
-                bool masks) {
+                bool masks, bool beside_others) {
   const auto [T, B, I, H] = shape;
   Plan plan = {};
   const int64_t sum_bytes = std::max<int64_t>(element_bytes, sizeof(float)),
@@ -141,6 +158,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   plan.projects_ahead = single_row && !tokens && machine.vector_bytes == 64 &&
                         element_bytes == sum_bytes && vectors >= kWidePanel && T >= 4 * vectors;
   if (plan.projects_ahead) plan.projected_steps = vectors;
+  if (beside_others) plan.projected_steps = std::min(plan.projected_steps, kProjectedBesideOthers);
   // Half of L2 for the gradients of the sums, but rows enough for the weight gradients' tiles.
   const int64_t row_bytes = sums(mode) * H * element_bytes;
   const int64_t rows = std::max(kGradientRowsAtOnce, machine.l2_bytes / 2 / row_bytes);

@@ -41,6 +41,11 @@ int64_t items_per_thread(int64_t flop);
 // each on all threads.
 bool side_by_side(Mode mode, const Shape& shape, const Machine& machine);
 
+// Threads that run layers of a stack at the same time, each some steps behind the one below; 1: one
+// layer after the other. shape: of a layer but the first.
+int64_t layers_at_once(Mode mode, const Shape& shape, int64_t layers, int64_t element_bytes,
+                       const Machine& machine);
+
 // Where to cut the batch into `parts` of about equal work: [parts + 1], from row 0 to row B.
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 
@@ -48,9 +53,10 @@ std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts);
 // bfloat16_weights: hidden weights may be rounded to that type, or are of it.
 // features: of h, H or fewer where it is projected.
 // vocabulary: of tokens as input, whose I is 0 then; or 0. keeps: whether a table may be kept.
-// masks: a mask multiplies h before its product.
+// masks: a mask multiplies h before its product. beside_others: it runs at the same time as other
+// layers.
 Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element_bytes,
                 const Machine& machine, bool bfloat16_weights = false, int64_t vocabulary = 0,
-                bool keeps = false, bool masks = false);
+                bool keeps = false, bool masks = false, bool beside_others = false);
 
 }  // namespace fastrnn

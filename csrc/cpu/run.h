@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../layer.h"
+#include "wavefront.h"
 
 namespace fastrnn {
 
@@ -27,10 +28,11 @@ struct Gradients {
 // The caller fills shape, direction and the pointers to input or tokens, states, output and
 // reserve; tokens are ids then. There are none with a type that is only stored.
 // keep_packed: the weights may well come again as they are, as in inference. bfloat16_weights:
-// hidden ones of float32 may be rounded to that type where this is faster.
+// hidden ones of float32 may be rounded to that type where this is faster. pace: of a layer that
+// runs beside others (plan.h, layers_at_once), on this thread alone; its output is not null.
 template <class T>
 void run_forward(Mode mode, const LayerForward<T>& layer, const Weights<T>& weights,
-                 bool keep_packed, bool bfloat16_weights);
+                 bool keep_packed, bool bfloat16_weights, Pace* pace = nullptr);
 
 // The caller fills shape, direction and the pointers to states, output, reserve and gradients.
 // tokens: the ids of forward, or null.

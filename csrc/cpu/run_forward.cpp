@@ -212,7 +212,7 @@ void begin_masked(const LayerForward<T>& layer, int64_t states, T* masked) {
 
 template <class E, class C>
 void run_steps(Mode mode, const LayerForward<E>& call, LayerForward<C> layer, const Plan& plan,
-               const ForwardPanels& panels, const Wide<C>* packed) {
+               const ForwardPanels& panels, const Wide<C>* packed, Pace* pace) {
   const KernelTable<C>& kernels = current_kernels().table<C>();
   const int64_t panel = gates(mode) * panels.lanes();
   const int64_t places = (plan.projects_ahead ? 2 : 1) * plan.projected_steps;
@@ -236,7 +236,20 @@ void run_steps(Mode mode, const LayerForward<E>& call, LayerForward<C> layer, co
   layer.projected_places = places;
   layer.projected = plan.projected_steps > 0 ? static_cast<Wide<C>*>(projected) : nullptr;
   layer.projected_rows = layer.shape.B;
-  run_parts(mode, call, layer, plan, panels.units(), kernels.forward[static_cast<int64_t>(mode)]);
+  const auto kernel = kernels.forward[static_cast<int64_t>(mode)];
+  if constexpr (std::is_same_v<E, C>) {
+    if (pace) {
+      const auto paced = [&](const LayerForward<C>& layer, Part whole) {
+        pace->begin(layer.shape.T, std::max<int64_t>(layer.projected_steps, 1),
+                    std::max<int64_t>(layer.projected_places, 1));
+        whole.member = pace;
+        whole.meet = [](void* self) { static_cast<Pace*>(self)->step(); };
+        kernel(layer, whole);
+      };
+      return run_parts(mode, call, layer, plan, panels.units(), paced);
+    }
+  }
+  run_parts(mode, call, layer, plan, panels.units(), kernel);
 }
 
 // Of hidden weights and biases, and of the projection behind them.
@@ -252,7 +265,8 @@ void pack_recurrence(const ForwardPanels& panels, const ColumnPanels& projection
 
 // Tokens come as ids. Behind what else is packed, [table of the vocabulary] where that is kept.
 template <class T>
-void run_tokens(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed) {
+void run_tokens(Mode mode, LayerForward<T> layer, const Weights<T>& weights, bool keep_packed,
+                Pace* pace) {
   const int64_t I = layer.shape.I, V = weights.vocabulary;
   layer.shape.I = 0;
   const Plan plan = plan_layer(mode, layer.shape, layer.features, sizeof(T), current_machine(),
@@ -278,7 +292,7 @@ void run_tokens(Mode mode, LayerForward<T> layer, const Weights<T>& weights, boo
   if (!keep_packed) {
     const Scratch<T> packed(before);
     fill(packed);
-    return run_steps(mode, layer, layer, plan, panels, static_cast<const T*>(packed));
+    return run_steps(mode, layer, layer, plan, panels, static_cast<const T*>(packed), pace);
   }
   const int64_t elements = before + (plan.whole_table ? V * row : 0);
   const PackedKey key =
@@ -286,7 +300,7 @@ void run_tokens(Mode mode, LayerForward<T> layer, const Weights<T>& weights, boo
   const auto kept = kept_packing(key, elements * sizeof(T), fill);
   const T* packed = static_cast<const T*>(kept.get());
   if (plan.whole_table) layer.table = packed + before;
-  run_steps(mode, layer, layer, plan, panels, packed);
+  run_steps(mode, layer, layer, plan, panels, packed, pace);
 }
 
 // What kernels of C get of a call: all of it, or where they take copies of its arrays, its sizes.
@@ -304,13 +318,13 @@ LayerForward<C> for_kernels(const LayerForward<E>& call) {
 
 template <class C, class E>
 void run_as(Mode mode, const LayerForward<E>& call, const Weights<E>& weights, bool keep_packed,
-            bool bfloat16_weights) {
+            bool bfloat16_weights, Pace* pace) {
   typedef Wide<C> T;
   // Of pairs all weights are bfloat16, without a way of their own.
   const bool bfloat16 = std::is_same_v<C, float> &&
                         (std::is_same_v<E, Bf16> || (std::is_same_v<E, C> && bfloat16_weights));
   const Plan plan = plan_layer(mode, call.shape, call.features, sizeof(C), current_machine(),
-                               bfloat16, 0, false, call.mask != nullptr);
+                               bfloat16, 0, false, call.mask != nullptr, pace != nullptr);
   const LayerForward<C> layer = for_kernels<C>(call);
   const ForwardPanels panels = panels_of(mode, layer, plan);
   if (plan.single_step) return run_single_step(mode, call, layer, plan, panels, weights);
@@ -322,29 +336,32 @@ void run_as(Mode mode, const LayerForward<E>& call, const Weights<E>& weights, b
   if (!keep_packed) {
     const Scratch<T> packed(elements);
     fill(packed);
-    return run_steps(mode, call, layer, plan, panels, static_cast<const T*>(packed));
+    return run_steps(mode, call, layer, plan, panels, static_cast<const T*>(packed), pace);
   }
   const auto packed =
       kept_packing(packed_key(panels, weights, panels.shape.I), elements * sizeof(T), fill);
-  run_steps(mode, call, layer, plan, panels, static_cast<const T*>(packed.get()));
+  run_steps(mode, call, layer, plan, panels, static_cast<const T*>(packed.get()), pace);
 }
 
 }  // namespace
 
 template <class E>
 void run_forward(Mode mode, const LayerForward<E>& layer, const Weights<E>& weights,
-                 bool keep_packed, bool bfloat16_weights) {
+                 bool keep_packed, bool bfloat16_weights, Pace* pace) {
   if constexpr (!kOnlyStored<E>) {
-    if (layer.tokens) return run_tokens(mode, layer, weights, keep_packed);
+    if (layer.tokens) return run_tokens(mode, layer, weights, keep_packed, pace);
   }
   with_kernel_type<E>([&](auto zero) {
-    run_as<decltype(zero)>(mode, layer, weights, keep_packed, bfloat16_weights);
+    run_as<decltype(zero)>(mode, layer, weights, keep_packed, bfloat16_weights, pace);
   });
 }
 
-template void run_forward(Mode, const LayerForward<float>&, const Weights<float>&, bool, bool);
-template void run_forward(Mode, const LayerForward<double>&, const Weights<double>&, bool, bool);
-template void run_forward(Mode, const LayerForward<Bf16>&, const Weights<Bf16>&, bool, bool);
-template void run_forward(Mode, const LayerForward<Half16>&, const Weights<Half16>&, bool, bool);
+template void run_forward(Mode, const LayerForward<float>&, const Weights<float>&, bool, bool,
+                          Pace*);
+template void run_forward(Mode, const LayerForward<double>&, const Weights<double>&, bool, bool,
+                          Pace*);
+template void run_forward(Mode, const LayerForward<Bf16>&, const Weights<Bf16>&, bool, bool, Pace*);
+template void run_forward(Mode, const LayerForward<Half16>&, const Weights<Half16>&, bool, bool,
+                          Pace*);
 
 }  // namespace fastrnn

@@ -1,35 +1,9 @@
 #include "team.h"
 
-#include <sched.h>
+#include "wait.h"
 
 namespace fastrnn {
 namespace {
-
-// Looks at memory that another thread will write; gives the core away when that takes longer than a
-// running thread would.
-class Wait {
- public:
-  explicit Wait(int64_t patience) : patience_(patience) {}
-
-  // False when patience has run out.
-  bool again() {
-    if (++looks_ > kSpins) {
-      sched_yield();
-    } else {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#elif defined(__aarch64__)
-      asm volatile("yield");
-#endif
-    }
-    return patience_ == 0 || looks_ < patience_;
-  }
-
- private:
-  static constexpr int64_t kSpins = 2000;
-  const int64_t patience_;  // 0: without end
-  int64_t looks_ = 0;
-};
 
 // Some 0.2 ms: longer than waking a thread takes.
 constexpr int64_t kJoinPatience = 6000;
