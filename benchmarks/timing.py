@@ -14,6 +14,7 @@ from typing import Any
 WARM_UP = 0.1  # part of the time budget
 PATIENCE = 30  # budgets after which few iterations must do
 FEWEST = 3
+SETTLE_S = 0.002  # longer than the workers of a variant on several threads spin
 
 
 @dataclass(frozen=True)

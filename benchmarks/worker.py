@@ -18,9 +18,7 @@ from benchmarks import peak, report
 from benchmarks.cases import Case, Problem, Shape
 from benchmarks.check import check, expected
 from benchmarks.engines import FASTRNN, TORCH, Engine, Workload, engine
-from benchmarks.timing import interleave
-
-SETTLE_S = 0.002
+from benchmarks.timing import SETTLE_S, interleave
 
 
 def start(names: list[str], threads: int) -> tuple[dict[str, Engine], dict[str, dict[str, str]]]:
