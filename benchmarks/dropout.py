@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +23,8 @@ from torch import Tensor
 import fastrnn
 from benchmarks.cases import CELLS, Shape
 from benchmarks.check import agree
-from benchmarks.options import add_threads, shape
-from benchmarks.readme import FEATURES, put
-from benchmarks.report import facts_text, machine, ms_text, save, spread_text
+from benchmarks.options import add_threads, measure_table, shape
+from benchmarks.report import facts_text, machine, ms_text, spread_text
 from benchmarks.timing import Spread, interleave, ratios
 from fastrnn import reference
 
@@ -139,19 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shapes", nargs="+", type=shape, default=SHAPES, metavar="T,B,I,H")
     add_threads(parser)
     parser.add_argument("--budget", type=float, default=15, help="seconds per row (default: 15)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
-    parser.add_argument(
-        "--readme", action="store_true", help="put the table into benchmarks/README.md"
-    )
-    options = parser.parse_args(argv)
-    if not fastrnn.info().loaded:
-        parser.exit(1, f"fastrnn's kernels are missing: {fastrnn.info().reason}.\n")
-    results = run(options)
-    print(markdown(results), end="")
-    if options.json:
-        save(options.json, results)
-    if options.readme:
-        put(FEATURES, "dropout", markdown(results))
+    measure_table(parser, argv, run, markdown, "dropout")
 
 
 if __name__ == "__main__":

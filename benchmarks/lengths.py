@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import fastrnn
 from benchmarks.cases import CELLS, Shape
 from benchmarks.check import agree
-from benchmarks.options import shape
-from benchmarks.readme import README, put
-from benchmarks.report import facts_text, machine, ms_text, ratio_text, save
+from benchmarks.options import measure_table, shape
+from benchmarks.readme import README
+from benchmarks.report import facts_text, machine, ms_text, ratio_text
 from benchmarks.timing import Spread, interleave, ratios
 
 SHAPE = Shape(200, 64, 64, 64)
@@ -137,17 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--shape", type=shape, default=SHAPE, metavar="T,B,I,H")
     parser.add_argument("--budget", type=float, default=15, help="seconds per row (default: 15)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
-    options = parser.parse_args(argv)
-    if not fastrnn.info().loaded:
-        parser.exit(1, f"fastrnn's kernels are missing: {fastrnn.info().reason}.\n")
-    results = run(options)
-    print(markdown(results), end="")
-    if options.json:
-        save(options.json, results)
-    if options.readme:
-        put(README, "lengths", markdown(results))
+    measure_table(parser, argv, run, markdown, "lengths", README)
 
 
 if __name__ == "__main__":

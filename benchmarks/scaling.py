@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +17,8 @@ from torch import Tensor
 
 import fastrnn
 from benchmarks.cases import CELLS, PASSES, Shape
-from benchmarks.options import thread_count
-from benchmarks.readme import FEATURES, put
-from benchmarks.report import facts_text, machine, ms_text, save, spread_text
+from benchmarks.options import measure_table, thread_count
+from benchmarks.report import facts_text, machine, ms_text, spread_text
 from benchmarks.timing import SETTLE_S, Spread, interleave, ratios
 
 
@@ -163,19 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=thread_count, default="all", metavar="N")
     parser.add_argument("--budget", type=float, default=3, help="seconds per pass (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results here too")
-    parser.add_argument(
-        "--readme", action="store_true", help="put the table into benchmarks/README.md"
-    )
-    options = parser.parse_args(argv)
-    if not fastrnn.info().loaded:
-        parser.exit(1, f"fastrnn's kernels are missing: {fastrnn.info().reason}.\n")
-    results = run(options)
-    print(markdown(results), end="")
-    if options.json:
-        save(options.json, results)
-    if options.readme:
-        put(FEATURES, "scaling", markdown(results))
+    measure_table(parser, argv, run, markdown, "scaling")
 
 
 if __name__ == "__main__":
