@@ -112,7 +112,7 @@ def spread_text(spread: Mapping[str, float], digits: int = 2) -> str:
 
 
 def ratio_text(ratio: Mapping[str, float]) -> str:
-    """The same of a rival's time over fastrnn's, and the word for it where fastrnn loses."""
+    """The same of another's time over one's own, and the word for it where that is the longer."""
     text = spread_text(ratio)
     return f"{text} slower" if ratio["median"] < 1 else text
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import fastrnn
 from benchmarks.cases import CELLS, PASSES, Shape
-from benchmarks.options import measure_table, thread_count
-from benchmarks.report import facts_text, machine, ms_text, spread_text
+from benchmarks.options import measure_table, shape, thread_count
+from benchmarks.report import facts_text, machine, ms_text, ratio_text
 from benchmarks.timing import SETTLE_S, Spread, interleave, ratios
 
 
@@ -31,14 +31,11 @@ class Stack:
 
     @classmethod
     def parse(cls, text: str) -> Stack:
-        """Reads "T,B,I,H", or "T,B,I,H xL" with the number of layers."""
-        shape, _, layers = text.partition("x")
-        if layers and not layers.isdigit():
-            raise argparse.ArgumentTypeError(f"layers must be a number, got {layers!r}")
-        try:
-            return cls(Shape.parse(shape), max(1, int(layers or 1)))
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+        """Reads an argument "T,B,I,H", or "T,B,I,HxL" with the number of layers."""
+        sizes, times, layers = text.partition("x")
+        if times and not (layers.isdigit() and int(layers) > 0):
+            raise argparse.ArgumentTypeError(f"layers must be a number from 1 on, got {layers!r}")
+        return cls(shape(sizes), int(layers or 1))
 
     def __str__(self) -> str:
         return f"{self.shape} x{self.layers}" if self.layers > 1 else str(self.shape)
@@ -68,11 +65,11 @@ Call = Callable[[], tuple[Tensor, ...]]
 
 def calls(cell: str, stack: Stack) -> dict[str, Call]:
     """What is timed, by pass."""
-    shape = stack.shape
-    module = getattr(fastrnn, cell)(shape.I, shape.H, num_layers=stack.layers)
-    input = torch.randn(shape.T, shape.B, shape.I)
+    sizes = stack.shape
+    module = getattr(fastrnn, cell)(sizes.I, sizes.H, num_layers=stack.layers)
+    input = torch.randn(sizes.T, sizes.B, sizes.I)
     wanted = input.clone().requires_grad_()
-    grad_output = torch.randn(shape.T, shape.B, shape.H)
+    grad_output = torch.randn(sizes.T, sizes.B, sizes.H)
 
     def inference() -> tuple[Tensor, ...]:
         with torch.no_grad():
@@ -100,7 +97,7 @@ def check(call: Call, threads: int) -> None:
 
 def measure(cell: str, stack: Stack, threads: int, budget_s: float) -> dict[str, Any]:
     """One row: milliseconds on one thread and on `threads`, and their ratio, by pass."""
-    row: dict[str, Any] = {"cell": cell, "stack": str(stack), "threads": threads}
+    row: dict[str, Any] = {"cell": cell, "stack": str(stack)}
     for step, call in calls(cell, stack).items():
         check(call, threads)
         times = interleave(
@@ -131,9 +128,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         cells = [row["stack"], row["cell"]]
         for step in PASSES:
             ms, gain = row[step]["ms"], row[step]["gain"]
-            slower = " slower" if gain["median"] < 1 else ""
-            cells += [ms_text(ms["one"]["median"]), ms_text(ms["all"]["median"])]
-            cells.append(spread_text(gain) + slower)
+            cells += [ms_text(ms["one"]["median"]), ms_text(ms["all"]["median"]), ratio_text(gain)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

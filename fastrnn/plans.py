@@ -46,14 +46,20 @@ def _layers_at_once(module: nn.RNNBase, shape: tuple[int, int, int, int], input:
     """Threads that run layers at the same time, or 1: csrc/inference.cpp."""
     from fastrnn import _C
 
-    pairs = input.dtype is torch.bfloat16 and _C.multiplies_bfloat16()
-    copies = input.dtype in ops.HALVES and not pairs
+    copies = input.dtype in ops.HALVES and not _in_pairs(input)
     alone = module.num_layers == 1 or module.bidirectional or copies
     if alone or _wants_gradients(module, input) or not dispatch.wants_one_op(module, input):
         return 1
     T, B, _, H = shape
     sizes = {"layers": module.num_layers, "element_bytes": input.element_size()}
     return _C.layers_at_once(reference.MODES.index(module.mode), T, B, H, **sizes, **_C.machine())
+
+
+def _in_pairs(input: Tensor) -> bool:
+    """Whether the kernels multiply it as bfloat16."""
+    from fastrnn import _C
+
+    return input.dtype is torch.bfloat16 and _C.multiplies_bfloat16()
 
 
 def _shapes(module: nn.RNNBase, input: Tensor) -> list[tuple[int, int, int, int]]:
@@ -77,7 +83,7 @@ def _plan(
 
     machine = _C.machine()
     gradients = _wants_gradients(module, input)
-    pairs = input.dtype is torch.bfloat16 and _C.multiplies_bfloat16()
+    pairs = _in_pairs(input)
     short = (input.dtype is torch.bfloat16 and not pairs) or (
         input.dtype is torch.float32 and not gradients and ops.rounds_products()
     )

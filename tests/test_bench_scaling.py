@@ -38,6 +38,10 @@ def test_other_bits_are_not_timed():
 
 def test_stacks_are_read():
     assert scaling.Stack.parse("1,2,3,4x3") == scaling.Stack(Shape(1, 2, 3, 4), 3)
-    for text, message in ("1,2,3", "four positive sizes"), ("1,2,3,4xb", "layers"):
+    for text, message in (
+        ("1,2,3", "four positive sizes"),
+        ("1,2,3,4xb", "layers"),
+        ("1,2,3,4x0", "layers"),
+    ):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             scaling.Stack.parse(text)

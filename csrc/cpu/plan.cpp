@@ -52,6 +52,11 @@ int64_t single_row_vectors(Mode mode, int64_t H, int64_t width) {
   return 4 * padded <= 5 * H ? vectors : 1;  // zeros cost as much as weights
 }
 
+// Elements of both matrices: each is a multiply-add for each row of a step.
+int64_t weights_of(Mode mode, const Shape& shape) {
+  return gates(mode) * shape.H * (shape.I + shape.H);
+}
+
 // Weights that leave room in L2 for the rows stay there through all steps.
 bool stay_in_l2(int64_t weight_bytes, const Machine& machine) {
   return 2 * weight_bytes <= machine.l2_bytes;
@@ -59,9 +64,10 @@ bool stay_in_l2(int64_t weight_bytes, const Machine& machine) {
 
 // Threads that share the hidden units of all rows. In a single step each then reads its own part of
 // the weights and no other; in many steps that is worth meeting after each only where rows are few.
-int64_t parts_of_units(const Shape& shape, int64_t step_flop, int64_t weight_bytes,
+int64_t parts_of_units(Mode mode, const Shape& shape, int64_t element_bytes,
                        const Machine& machine) {
-  const int64_t flop = shape.B * step_flop, threads = machine.threads;
+  const int64_t weights = weights_of(mode, shape), weight_bytes = weights * element_bytes;
+  const int64_t flop = 2 * shape.B * weights, threads = machine.threads;
   if (shape.T == 1) return std::clamp<int64_t>(flop / kFlopPerSingleStep, 1, threads);
   const int64_t rows = stay_in_l2(weight_bytes, machine) ? (threads == 2 ? kSingleRow : 0)
                        : weight_bytes > kLastLevelBytes  ? kRowsOfMemory
@@ -80,21 +86,21 @@ int64_t items_per_thread(int64_t flop) {
 }
 
 bool side_by_side(Mode mode, const Shape& shape, const Machine& machine) {
-  const auto [T, B, I, H] = shape;
   // With more threads than two, only rows or units give work to all.
-  return machine.threads == 2 && 2 * T * B * gates(mode) * H * (I + H) >= kFlopPerThread / 2;
+  return machine.threads == 2 &&
+         2 * shape.T * shape.B * weights_of(mode, shape) >= kFlopPerThread / 2;
 }
 
 int64_t layers_at_once(Mode mode, const Shape& shape, int64_t layers, int64_t element_bytes,
                        const Machine& machine) {
-  const auto [T, B, I, H] = shape;
-  const int64_t step_flop = 2 * gates(mode) * H * (I + H),
-                weight_bytes = gates(mode) * H * (I + H) * element_bytes;
+  const int64_t weights = weights_of(mode, shape);
   // More rows are shared; larger weights, and steps long enough to meet after, are shared by units.
-  const bool few_rows = B > 0 && B <= kFewRows;
-  if (T < kStepsOfWavefront || !few_rows || !stay_in_l2(weight_bytes, machine)) return 1;
-  if (parts_of_units(shape, step_flop, weight_bytes, machine) > 1) return 1;
-  return T * B * step_flop < kFlopPerThread / 2 ? 1 : std::min(layers, machine.threads);
+  const bool few_rows = shape.B > 0 && shape.B <= kFewRows;
+  if (shape.T < kStepsOfWavefront || !few_rows) return 1;
+  if (!stay_in_l2(weights * element_bytes, machine)) return 1;
+  if (parts_of_units(mode, shape, element_bytes, machine) > 1) return 1;
+  const bool worth_threads = 2 * shape.T * shape.B * weights >= kFlopPerThread / 2;
+  return worth_threads ? std::min(layers, machine.threads) : 1;
 }
 
 std::vector<int64_t> equal_parts(const Timeline& timeline, int64_t parts) {
@@ -117,14 +123,14 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   const auto [T, B, I, H] = shape;
   Plan plan = {};
   const int64_t sum_bytes = std::max<int64_t>(element_bytes, sizeof(float)),
-                width = machine.vector_bytes / sum_bytes, step_flop = 2 * gates(mode) * H * (I + H);
+                width = machine.vector_bytes / sum_bytes, weights = weights_of(mode, shape);
   // A projection needs all units of a step at once.
   const bool projects = features < H;
   const bool tokens = vocabulary > 0;
   plan.single_step = T == 1 && !projects && !tokens && !masks;
   plan.in_place = T * B <= kInPlaceRows && element_bytes == sum_bytes;
-  const int64_t weight_bytes = gates(mode) * H * (I + H) * element_bytes;
-  plan.unit_parts = projects ? 1 : parts_of_units(shape, step_flop, weight_bytes, machine);
+  const int64_t weight_bytes = weights * element_bytes;
+  plan.unit_parts = projects ? 1 : parts_of_units(mode, shape, element_bytes, machine);
   // A single row uses each hidden weight once a step and waits for it; of the input's, many steps
   // can share.
   const bool single_row = B == 1 && T > 1;
@@ -166,7 +172,7 @@ Plan plan_layer(Mode mode, const Shape& shape, int64_t features, int64_t element
   // Where the weights are larger than all gradients of the sums, memory is spared by packing one
   // matrix of them at a time.
   if (T * B * row_bytes <= weight_bytes) plan.backward_steps = T;
-  plan.rows_per_thread = items_per_thread(T * step_flop);
+  plan.rows_per_thread = items_per_thread(2 * T * weights);
   // A table of no more rows than the call has costs no more than the product, and the next call
   // has it already.
   plan.whole_table = keeps && vocabulary <= T * B && vocabulary * projected_bytes <= kTableBytes;
