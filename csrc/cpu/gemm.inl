@@ -115,7 +115,9 @@ FASTRNN_INLINE void multiply_beside(Vec<T> (&acc)[1][N], const T* row, const Pan
 // returns the end of what was covered.
 template <int M, int R = 1, class Body>
 FASTRNN_INLINE int64_t for_row_tiles(int64_t row, int64_t end, const Body& body) {
-  for (; row + M * R <= end; row += M * R) body.template run<M>(row);
+  // Two tiles of four rows, not of six and of two, which would wait for the weights.
+  constexpr int64_t kEven = M == 6 ? 8 * R : 0;
+  for (; row + M * R <= end && end - row != kEven; row += M * R) body.template run<M>(row);
   if constexpr (M > 1) {
     return for_row_tiles<(M > 8 ? 8 : M > 4 ? 4 : M > 2 ? 2 : 1), R>(row, end, body);
   }
