@@ -112,12 +112,12 @@ FASTRNN_INLINE void multiply_beside(Vec<T> (&acc)[1][N], const T* row, const Pan
 }
 
 // Runs body.run<M>(row) over [row, end) in tiles of M vectors of R rows, then in smaller ones;
-// returns the end of what was covered.
-template <int M, int R = 1, class Body>
+// returns the end of what was covered. kEven: the last eight are two tiles of four, not of six and
+// of two, which would wait for weights from L2.
+template <int M, int R = 1, bool kEven = true, class Body>
 FASTRNN_INLINE int64_t for_row_tiles(int64_t row, int64_t end, const Body& body) {
-  // Two tiles of four rows, not of six and of two, which would wait for the weights.
-  constexpr int64_t kEven = M == 6 ? 8 * R : 0;
-  for (; row + M * R <= end && end - row != kEven; row += M * R) body.template run<M>(row);
+  constexpr int64_t kSplit = kEven && M == 6 ? 8 * R : 0;
+  for (; row + M * R <= end && end - row != kSplit; row += M * R) body.template run<M>(row);
   if constexpr (M > 1) {
     return for_row_tiles<(M > 8 ? 8 : M > 4 ? 4 : M > 2 ? 2 : 1), R>(row, end, body);
   }

@@ -139,7 +139,7 @@ struct SingleStepBlock {
       add_products<0>(parts, layer.input.at(tile.now.t, row), layer.input.row_stride, count,
                       layer.weight_ih, I);
       for (int64_t r = 0; r < count; ++r) whole_sums(parts[r], sums[r]);
-      for_row_tiles<kTileRows>(row, next, Finish{*this, sums, row});
+      for_row_tiles<kTileRows, 1, false>(row, next, Finish{*this, sums, row});
     }
   }
 
@@ -158,7 +158,7 @@ struct SingleStepBlock {
       }
       V* to = &parts[0][unit * S / kLanes<T>];
       const DotTile<T, G * kUnits, kFirst, kSums> dot{a, a_stride, weights, K, to, kParts};
-      for_row_tiles<kTileRows>(0, count, dot);
+      for_row_tiles<kTileRows, 1, false>(0, count, dot);
     }
   }
 
